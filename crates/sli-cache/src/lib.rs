@@ -1,0 +1,1 @@
+//! Activations between layers, in memory or on disk, with commits that survive a crash.

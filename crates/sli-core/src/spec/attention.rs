@@ -1,0 +1,136 @@
+use serde::{Deserialize, Serialize};
+
+use super::NormSpec;
+
+/// Softmax attention. Keys and values may have fewer heads than queries (GQA, MQA); each is shared by
+/// `num_heads / num_kv_heads` query heads that lie side by side.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttentionSpec {
+    /// Query heads.
+    pub num_heads: usize,
+    /// Key and value heads.
+    pub num_kv_heads: usize,
+    /// Width of a query or key head.
+    pub head_dim: usize,
+    /// Width of a value head.
+    pub value_dim: usize,
+    /// The scores are q . k times this.
+    pub scale: f64,
+    /// cap * tanh(score / cap), after the scale and before the mask.
+    pub softcap: Option<f64>,
+    /// Which keys a query sees.
+    pub mask: Mask,
+    /// How positions come in.
+    pub position: Position,
+    /// Which projections have a bias.
+    pub bias: ProjectionBias,
+    /// Norms on queries and keys.
+    pub qk_norm: Option<QkNorm>,
+}
+
+/// Which projections of an attention have a bias.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)] // the names say it
+pub struct ProjectionBias {
+    pub query: bool,
+    pub key: bool,
+    pub value: bool,
+    pub output: bool,
+}
+
+impl ProjectionBias {
+    /// On all four or on none.
+    pub fn all(present: bool) -> Self {
+        Self { query: present, key: present, value: present, output: present }
+    }
+
+    /// On query, key and value but not on the output.
+    pub fn qkv(present: bool) -> Self {
+        Self { output: false, ..Self::all(present) }
+    }
+}
+
+/// Which keys the query at position i sees, by their position j.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mask {
+    /// j <= i.
+    Causal,
+    /// i - window < j <= i.
+    Sliding {
+        /// Keys seen, the query's own included.
+        window: usize,
+    },
+    /// All of its sample.
+    Bidirectional,
+}
+
+/// How positions come into attention.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Position {
+    /// Not here (positions may be in the embedding, or nowhere).
+    None,
+    /// Queries and keys are rotated (Su et al. 2021).
+    Rope(RopeSpec),
+    /// A learned bias per head and bucket of the distance j - i (Raffel et al. 2020, T5).
+    RelativeBias {
+        /// Rows of the table.
+        num_buckets: usize,
+        /// From this distance on, all share the last bucket.
+        max_distance: usize,
+        /// Do keys after the query have buckets of their own?
+        bidirectional: bool,
+    },
+}
+
+/// Rotary position embedding in the rotate-half pairing: dimension d is paired with d + rotary_dim / 2. Checkpoints
+/// that pair neighbours are permuted at load time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RopeSpec {
+    /// Base of the frequencies.
+    pub theta: f64,
+    /// The first dimensions of each head are rotated, the rest pass through.
+    pub rotary_dim: usize,
+    /// How the frequencies are stretched for long contexts.
+    pub scaling: RopeScaling,
+}
+
+/// How rotary frequencies are stretched for long contexts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RopeScaling {
+    /// Not at all.
+    None,
+    /// Positions are divided by the factor (Chen et al. 2023).
+    Linear {
+        /// The divisor.
+        factor: f64,
+    },
+    /// The base grows with the length of the sample beyond the original one ("dynamic NTK").
+    Dynamic {
+        /// How much longer than the original the context is meant to become.
+        factor: f64,
+        /// The length up to which nothing changes.
+        original_max_positions: usize,
+    },
+    /// Low frequencies are divided, high ones kept, those between interpolated (Llama 3.1).
+    Llama3 {
+        /// The divisor of the low frequencies.
+        factor: f64,
+        /// Wavelengths above original / this are low frequencies.
+        low_freq_factor: f64,
+        /// Wavelengths below original / this are high frequencies.
+        high_freq_factor: f64,
+        /// The context length before stretching.
+        original_max_positions: usize,
+    },
+}
+
+/// Norms on queries and keys before they meet.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QkNorm {
+    /// Over each head, with one weight [head_dim] for all heads, before the rotation.
+    PerHead(NormSpec),
+}

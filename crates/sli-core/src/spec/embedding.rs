@@ -1,0 +1,23 @@
+use serde::{Deserialize, Serialize};
+
+use super::NormSpec;
+
+/// From token ids to the first hidden state: the token's row, what is added to it, and a norm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EmbeddingSpec {
+    /// Rows of the table.
+    pub vocab_size: usize,
+    /// The learned positions that are added.
+    pub positions: Option<LearnedPositions>,
+    /// How many token types have a row that is added.
+    pub token_types: Option<usize>,
+    /// After the sum.
+    pub norm: Option<NormSpec>,
+}
+
+/// A table with a row per position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LearnedPositions {
+    /// Rows of the table.
+    pub count: usize,
+}

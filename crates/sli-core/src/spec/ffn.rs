@@ -1,0 +1,98 @@
+use serde::{Deserialize, Serialize};
+
+/// What transforms each token by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ffn {
+    /// down(act(up(x))).
+    Mlp(MlpSpec),
+    /// down(act(gate(x)) * up(x)) (Shazeer 2020).
+    GatedMlp(MlpSpec),
+    /// Each token goes through a few of many gated MLPs.
+    Moe(MoeSpec),
+}
+
+/// Sizes of an MLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MlpSpec {
+    /// Width between up and down.
+    pub intermediate_size: usize,
+    /// The nonlinearity.
+    pub activation: Activation,
+    /// Have all its projections a bias?
+    pub bias: bool,
+}
+
+/// A mixture of experts (Shazeer et al. 2017).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MoeSpec {
+    /// Experts in the layer.
+    pub num_experts: usize,
+    /// How a token chooses.
+    pub router: RouterSpec,
+    /// Each expert, a gated MLP.
+    pub expert: MlpSpec,
+}
+
+/// How a token chooses its experts and weighs what they return.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouterSpec {
+    /// Experts per token.
+    pub top_k: usize,
+    /// From the router's logits to scores.
+    pub scoring: Scoring,
+    /// Are the chosen scores divided by their sum?
+    pub normalize: bool,
+}
+
+/// From a router's logits to scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scoring {
+    /// Softmax over all experts, then the best ones.
+    Softmax,
+}
+
+/// The nonlinearities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// x.
+    Identity,
+    /// max(x, 0).
+    Relu,
+    /// max(x, 0)^2.
+    ReluSquared,
+    /// x * Phi(x), with the error function.
+    Gelu,
+    /// The same with a tanh in place of the error function (`gelu_new`, `gelu_pytorch_tanh`).
+    GeluTanh,
+    /// x * sigmoid(1.702 x).
+    QuickGelu,
+    /// x * sigmoid(x).
+    Silu,
+    /// 1 / (1 + e^-x).
+    Sigmoid,
+    /// tanh(x).
+    Tanh,
+    /// ln(1 + e^x).
+    Softplus,
+}
+
+impl Activation {
+    /// The activation that Hugging Face configs call `name`.
+    pub fn from_hf_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "linear" | "identity" => Self::Identity,
+            "relu" => Self::Relu,
+            "relu2" => Self::ReluSquared,
+            "gelu" | "gelu_python" => Self::Gelu,
+            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" | "gelu_accurate" => Self::GeluTanh,
+            "quick_gelu" => Self::QuickGelu,
+            "silu" | "swish" => Self::Silu,
+            "sigmoid" => Self::Sigmoid,
+            "tanh" => Self::Tanh,
+            _ => return None,
+        })
+    }
+}

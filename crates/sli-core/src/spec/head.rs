@@ -1,0 +1,25 @@
+use serde::{Deserialize, Serialize};
+
+use super::{Activation, NormSpec};
+
+/// From the final hidden state to logits over the vocabulary.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeadSpec {
+    /// Number of logits per token.
+    pub vocab_size: usize,
+    /// What happens to the hidden state first (masked language models).
+    pub transform: Option<HeadTransform>,
+    /// Is a bias added to the logits?
+    pub bias: bool,
+    /// The hidden state is multiplied by this first.
+    pub scale: Option<f64>,
+}
+
+/// Dense, activation, norm: the transform of masked language model heads.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeadTransform {
+    /// After the dense layer (which has a bias).
+    pub activation: Activation,
+    /// After the activation.
+    pub norm: NormSpec,
+}

@@ -1,0 +1,183 @@
+//! What a model is: sum types that say which mathematics each layer does, free of names and files.
+//!
+//! Different mathematics is a variant with its own struct, never one more optional field on everything. What a
+//! checkpoint calls its tensors, and in which layout it stores them, is the business of [`crate::weight_map`].
+
+mod attention;
+mod embedding;
+mod ffn;
+mod head;
+mod norm;
+mod ssm;
+
+use serde::{Deserialize, Serialize};
+
+pub use attention::{
+    AttentionSpec, Mask, Position as PositionSpec, ProjectionBias, QkNorm, RopeScaling, RopeSpec,
+};
+pub use embedding::{EmbeddingSpec, LearnedPositions};
+pub use ffn::{Activation, Ffn, MlpSpec, MoeSpec, RouterSpec, Scoring};
+pub use head::{HeadSpec, HeadTransform};
+pub use norm::{NormKind, NormSpec};
+pub use ssm::Mamba1Spec;
+
+/// The twelve families of the taxonomy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[allow(missing_docs)] // the names say it
+pub enum Family {
+    Llama,
+    #[serde(rename = "GPT")]
+    Gpt,
+    Qwen,
+    #[serde(rename = "MoE")]
+    Moe,
+    Encoder,
+    T5,
+    Mamba,
+    Gemma,
+    #[serde(rename = "ChatGLM")]
+    ChatGlm,
+    Phi,
+    #[serde(rename = "BLOOM")]
+    Bloom,
+    #[serde(rename = "OPT")]
+    Opt,
+}
+
+impl Family {
+    /// All families, in the order of the taxonomy.
+    pub const ALL: [Self; 12] = [
+        Self::Llama,
+        Self::Gpt,
+        Self::Qwen,
+        Self::Moe,
+        Self::Encoder,
+        Self::T5,
+        Self::Mamba,
+        Self::Gemma,
+        Self::ChatGlm,
+        Self::Phi,
+        Self::Bloom,
+        Self::Opt,
+    ];
+
+    /// The name as people write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Llama => "Llama",
+            Self::Gpt => "GPT",
+            Self::Qwen => "Qwen",
+            Self::Moe => "MoE",
+            Self::Encoder => "Encoder",
+            Self::T5 => "T5",
+            Self::Mamba => "Mamba",
+            Self::Gemma => "Gemma",
+            Self::ChatGlm => "ChatGLM",
+            Self::Phi => "Phi",
+            Self::Bloom => "BLOOM",
+            Self::Opt => "OPT",
+        }
+    }
+}
+
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A whole model: its stacks in the order in which they run, and its head.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelSpec {
+    /// The registry's name of the architecture; for people, never to decide by.
+    pub architecture: String,
+    /// Which of the twelve families it belongs to.
+    pub family: Family,
+    /// One stack; or an encoder and then the decoder that looks at its output.
+    pub stacks: Vec<StackSpec>,
+    /// From the last stack's final hidden state to logits; `None` for bare encoders.
+    pub head: Option<HeadSpec>,
+    /// The longest sample that the model can take, where positions end.
+    pub max_length: Option<usize>,
+    /// The token a decoder starts with, in encoder-decoders.
+    pub decoder_start: Option<u32>,
+}
+
+impl ModelSpec {
+    /// Is there an encoder whose output a decoder looks at?
+    pub fn is_encoder_decoder(&self) -> bool {
+        self.stacks.len() > 1
+    }
+
+    /// Layers of all stacks together.
+    pub fn num_layers(&self) -> usize {
+        self.stacks.iter().map(|stack| stack.layers.len()).sum()
+    }
+
+    /// Do the tokens of the last stack only see those before them, so that a score of each token given the ones
+    /// before it means something?
+    pub fn is_causal(&self) -> bool {
+        self.stacks.last().is_some_and(|stack| stack.kind == StackKind::Decoder)
+    }
+}
+
+/// Does a stack read forwards only?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StackKind {
+    /// Every token sees every token.
+    Encoder,
+    /// A token sees those before it.
+    Decoder,
+}
+
+/// A sequence of layers over one hidden state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StackSpec {
+    /// Encoder or decoder.
+    pub kind: StackKind,
+    /// Width of the hidden state.
+    pub hidden_size: usize,
+    /// From token ids to the first hidden state.
+    pub embedding: EmbeddingSpec,
+    /// The layers, in order.
+    pub layers: Vec<BlockSpec>,
+    /// After the last layer.
+    pub final_norm: Option<NormSpec>,
+}
+
+/// One layer: a mixer of tokens, perhaps a look at the encoder, perhaps a feed-forward network, and how they are
+/// joined to the residual stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BlockSpec {
+    /// What moves information between tokens.
+    pub mixer: Mixer,
+    /// Attention over the encoder's output.
+    pub cross_attention: Option<AttentionSpec>,
+    /// What transforms each token by itself; `None` where the mixer is the whole layer.
+    pub ffn: Option<Ffn>,
+    /// How the branches are added to the hidden state.
+    pub residual: Residual,
+    /// The norm of each branch; where it stands is said by `residual`.
+    pub norm: NormSpec,
+}
+
+/// What moves information between tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mixer {
+    /// Softmax attention, with any number of key heads.
+    Attention(AttentionSpec),
+    /// The selective scan of Mamba (Gu and Dao 2023).
+    Mamba1(Mamba1Spec),
+}
+
+/// Where the norms stand, and what is added to what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Residual {
+    /// x + f(norm(x)), for each branch in turn.
+    PreNorm,
+    /// norm(x + f(x)), for each branch in turn.
+    PostNorm,
+}

@@ -1,0 +1,305 @@
+//! Where each weight lies in a checkpoint, and how its layout is undone.
+//!
+//! Every quirk of a released checkpoint is told here, once, by a small map per architecture: past the loader there is
+//! one weight orientation ([out, in]), one RoPE pairing (rotate-half), one meaning of a norm's weight.
+//!
+//! A name pattern may hold `{prefix}` (one of [`WeightMap::prefixes`], whichever the checkpoint uses), `{layer}` and
+//! `{expert}`.
+
+use crate::role::{Part, TensorKey, TensorRole};
+
+/// How long a tensor stays in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Residency {
+    /// While its layer runs.
+    PerLayer,
+    /// From its first use to the end, because several layers share it.
+    Pinned,
+}
+
+/// A step from what is stored to what the code expects. Steps that keep rows together cost nothing; others copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadOp {
+    /// The slab at index `{expert}` of the first dimension, which has `count` of them: [count, ...] -> [...].
+    SelectExpert {
+        /// Size of the first dimension as stored.
+        count: usize,
+    },
+    /// Of each of `groups` blocks of `block` rows, the rows from `start` on, as many as are needed.
+    /// One group: a plain slice of a fused matrix. Several: fused per head or per group of heads.
+    TakeRows {
+        /// Blocks in the stored matrix.
+        groups: usize,
+        /// Rows of a block.
+        block: usize,
+        /// First row taken of each block.
+        start: usize,
+    },
+    /// [in, out] -> [out, in].
+    Transpose,
+    /// Removes a dimension of size one, as in [C, 1, K] -> [C, K].
+    DropAxis(usize),
+    /// w -> 1 + w: norms that store the offset from one.
+    AddOne,
+    /// From pairs of neighbours to rotate-half, within each head of `head_dim` rows: rows 0, 2, 4, ... and then
+    /// 1, 3, 5, ... of the first `rotary_dim`.
+    UnpermuteRope {
+        /// Rows of a head.
+        head_dim: usize,
+        /// How many of them are rotated.
+        rotary_dim: usize,
+    },
+}
+
+impl LoadOp {
+    /// The shape that must be stored for `shape` to come out.
+    pub fn stored_shape(self, mut shape: Vec<usize>) -> Vec<usize> {
+        match self {
+            Self::SelectExpert { count } => shape.insert(0, count),
+            Self::TakeRows { groups, block, .. } => shape[0] = groups * block,
+            Self::Transpose => shape.reverse(),
+            Self::DropAxis(axis) => shape.insert(axis, 1),
+            Self::AddOne | Self::UnpermuteRope { .. } => {}
+        }
+        shape
+    }
+}
+
+/// Where one tensor comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightSource {
+    /// Names to look for; the first that the checkpoint has is taken.
+    pub names: Vec<String>,
+    /// Steps from the stored tensor, first to last.
+    pub ops: Vec<LoadOp>,
+    /// How long it stays.
+    pub residency: Residency,
+}
+
+impl WeightSource {
+    /// The shape that must be stored for `shape` to come out of all steps.
+    pub fn stored_shape(&self, shape: &[usize]) -> Vec<usize> {
+        self.ops.iter().rev().fold(shape.to_vec(), |shape, op| op.stored_shape(shape))
+    }
+}
+
+/// Where in the model a tensor is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Place {
+    /// The embedding of a stack.
+    Embedding {
+        /// Index of the stack.
+        stack: usize,
+    },
+    /// A layer of a stack.
+    Layer {
+        /// Index of the stack.
+        stack: usize,
+        /// Index within the stack.
+        layer: usize,
+    },
+    /// The final norm of a stack.
+    FinalNorm {
+        /// Index of the stack.
+        stack: usize,
+    },
+    /// The head.
+    Head,
+}
+
+impl Place {
+    fn stack(self) -> Option<usize> {
+        match self {
+            Self::Embedding { stack } | Self::Layer { stack, .. } | Self::FinalNorm { stack } => Some(stack),
+            Self::Head => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Embedding { stack } => write!(f, "embedding of stack {stack}"),
+            Self::Layer { stack: 0, layer } => write!(f, "layer {layer}"),
+            Self::Layer { stack, layer } => write!(f, "layer {layer} of stack {stack}"),
+            Self::FinalNorm { stack } => write!(f, "final norm of stack {stack}"),
+            Self::Head => f.write_str("head"),
+        }
+    }
+}
+
+/// The map of an architecture: one [`StackMap`] per stack, one for the head, and what may lie about unused.
+#[derive(Clone, Debug, Default)]
+pub struct WeightMap {
+    /// What `{prefix}` may stand for; the first that the checkpoint uses everywhere is taken. Empty: nothing.
+    pub prefixes: Vec<&'static str>,
+    /// Endings of tensor names that mean another ending, as in (`.LayerNorm.gamma`, `.LayerNorm.weight`).
+    pub renamed_endings: Vec<(&'static str, &'static str)>,
+    /// Sources by stack.
+    pub stacks: Vec<StackMap>,
+    /// Sources of the head.
+    pub head: StackMap,
+    /// Names that are known and not needed: buffers, poolers, unused heads. `{layer}` stands for any number; a
+    /// trailing `*` for anything.
+    pub ignored: Vec<String>,
+}
+
+/// From roles to sources, within one stack. Roles of experts are given once, for expert 0.
+#[derive(Clone, Debug, Default)]
+pub struct StackMap {
+    entries: Vec<(TensorKey, WeightSource)>,
+}
+
+impl StackMap {
+    /// Maps a role to a module that stores `NAME.weight` and perhaps `NAME.bias`.
+    pub fn module(&mut self, role: TensorRole, name: &str) -> &mut Self {
+        self.module_with(role, name, &[])
+    }
+
+    /// The same, with steps that are applied to weight and bias alike.
+    pub fn module_with(&mut self, role: TensorRole, name: &str, ops: &[LoadOp]) -> &mut Self {
+        self.tensor(role.weight(), &[&format!("{name}.weight")], ops);
+        // A bias has no second dimension to turn or to drop.
+        let of_rows: Vec<_> =
+            ops.iter().copied().filter(|op| !matches!(op, LoadOp::Transpose | LoadOp::DropAxis(_))).collect();
+        self.tensor(role.bias(), &[&format!("{name}.bias")], &of_rows)
+    }
+
+    /// Maps one tensor to the first of `names` that the checkpoint has. A later call for the same tensor replaces
+    /// an earlier one, so that an architecture can state its differences from a base.
+    pub fn tensor(&mut self, key: TensorKey, names: &[&str], ops: &[LoadOp]) -> &mut Self {
+        let names = names.iter().map(|name| (*name).to_string()).collect();
+        self.insert(key, WeightSource { names, ops: ops.to_vec(), residency: Residency::PerLayer })
+    }
+
+    /// Maps one tensor that several layers share: it is read once and kept.
+    pub fn pinned(&mut self, key: TensorKey, name: &str) -> &mut Self {
+        self.insert(
+            key,
+            WeightSource { names: vec![name.into()], ops: Vec::new(), residency: Residency::Pinned },
+        )
+    }
+
+    fn insert(&mut self, key: TensorKey, source: WeightSource) -> &mut Self {
+        self.entries.retain(|(k, _)| *k != key);
+        self.entries.push((key, source));
+        self
+    }
+
+    fn find(&self, key: TensorKey) -> Option<&WeightSource> {
+        let key = TensorKey { role: for_expert_0(key.role), part: key.part };
+        self.entries.iter().find(|(k, _)| *k == key).map(|(_, source)| source)
+    }
+}
+
+impl WeightMap {
+    /// The source of a tensor at a place, with `{layer}` and `{expert}` filled in and `{prefix}` replaced by
+    /// `prefix`. `None` when the architecture does not say where it lies.
+    pub fn source(&self, place: Place, key: TensorKey, prefix: &str) -> Option<WeightSource> {
+        let map = place.stack().map_or(Some(&self.head), |stack| self.stacks.get(stack))?;
+        let mut source = map.find(key)?.clone();
+        for name in &mut source.names {
+            *name = name.replace("{prefix}", prefix);
+            if let Place::Layer { layer, .. } = place {
+                *name = name.replace("{layer}", &layer.to_string());
+            }
+            if let Some(expert) = key.role.expert() {
+                *name = name.replace("{expert}", &expert.to_string());
+            }
+        }
+        Some(source)
+    }
+
+    /// The name that a stored name means, after [`WeightMap::renamed_endings`].
+    pub fn meant_name(&self, stored: &str) -> String {
+        for (from, to) in &self.renamed_endings {
+            if let Some(stem) = stored.strip_suffix(from) {
+                return format!("{stem}{to}");
+            }
+        }
+        stored.to_string()
+    }
+
+    /// Is a tensor of this name known to be of no use here?
+    pub fn is_ignored(&self, name: &str, prefix: &str) -> bool {
+        self.ignored.iter().any(|pattern| matches_pattern(&pattern.replace("{prefix}", prefix), name))
+    }
+}
+
+fn for_expert_0(role: TensorRole) -> TensorRole {
+    match role {
+        TensorRole::ExpertGate(_) => TensorRole::ExpertGate(0),
+        TensorRole::ExpertUp(_) => TensorRole::ExpertUp(0),
+        TensorRole::ExpertDown(_) => TensorRole::ExpertDown(0),
+        other => other,
+    }
+}
+
+/// Does `name` match, where `{layer}` stands for digits and a trailing `*` for anything?
+fn matches_pattern(pattern: &str, name: &str) -> bool {
+    if let Some((head, tail)) = pattern.split_once("{layer}") {
+        let Some(rest) = name.strip_prefix(head) else { return false };
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        return digits > 0 && matches_pattern(tail, &rest[digits..]);
+    }
+    match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => name == pattern,
+    }
+}
+
+/// Is this key a bias? Loaders treat a missing bias like any other missing tensor: the spec says whether it exists.
+impl TensorKey {
+    /// Is it the bias of its role?
+    pub fn is_bias(self) -> bool {
+        self.part == Part::Bias
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map() -> WeightMap {
+        let mut map = WeightMap { prefixes: vec!["transformer.", ""], ..WeightMap::default() };
+        let mut stack = StackMap::default();
+        stack
+            .module_with(
+                TensorRole::AttnK,
+                "{prefix}h.{layer}.attn.c_attn",
+                &[LoadOp::Transpose, LoadOp::TakeRows { groups: 1, block: 96, start: 32 }],
+            )
+            .module(TensorRole::ExpertUp(0), "{prefix}h.{layer}.experts.{expert}.up");
+        map.stacks.push(stack);
+        map.ignored = vec!["{prefix}h.{layer}.attn.masked_bias".into(), "vision.*".into()];
+        map
+    }
+
+    #[test]
+    fn names_are_filled_in() {
+        let place = Place::Layer { stack: 0, layer: 7 };
+        let source = map().source(place, TensorRole::ExpertUp(3).weight(), "transformer.").unwrap();
+        assert_eq!(source.names, ["transformer.h.7.experts.3.up.weight"]);
+        assert!(map().source(place, TensorRole::AttnQ.weight(), "").is_none());
+    }
+
+    #[test]
+    fn stored_shapes_are_the_ops_undone() {
+        let place = Place::Layer { stack: 0, layer: 0 };
+        let weight = map().source(place, TensorRole::AttnK.weight(), "").unwrap();
+        assert_eq!(weight.stored_shape(&[32, 32]), [32, 96]);
+        let bias = map().source(place, TensorRole::AttnK.bias(), "").unwrap();
+        assert_eq!(bias.stored_shape(&[32]), [96]);
+        assert_eq!(LoadOp::SelectExpert { count: 4 }.stored_shape(vec![48, 32]), [4, 48, 32]);
+        assert_eq!(LoadOp::DropAxis(1).stored_shape(vec![64, 4]), [64, 1, 4]);
+    }
+
+    #[test]
+    fn ignored_names_are_exact_but_for_layers_and_a_trailing_star() {
+        let map = map();
+        assert!(map.is_ignored("transformer.h.12.attn.masked_bias", "transformer."));
+        assert!(map.is_ignored("vision.blocks.0.weight", ""));
+        assert!(!map.is_ignored("transformer.h.x.attn.masked_bias", "transformer."));
+        assert!(!map.is_ignored("transformer.h.12.attn.masked_bias.extra", "transformer."));
+    }
+}

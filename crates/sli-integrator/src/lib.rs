@@ -1,0 +1,1 @@
+//! Sequential Layer Ingestion as a library: dataset, plan, pipeline, outputs.

@@ -1,0 +1,1 @@
+//! Blocks of language models on Burn, built from a spec: attention, MLPs, experts, state-space mixers.

@@ -1,0 +1,1 @@
+//! Mixture-of-experts questions and routing: which experts, how many, how large, chosen by which tokens.

@@ -1,0 +1,62 @@
+"""What a golden case is made of, and the pieces that many cases share."""
+
+from dataclasses import dataclass, field
+
+import transformers
+
+# Small, and away from every library's defaults, so that a default in the wrong place shows in the numbers.
+TOKENS = {"vocab_size": 96, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+DECODER = TOKENS | {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+
+
+def rope(theta, rope_type="default", **parameters):
+    """`rope_parameters` as transformers 5 spells them."""
+    return {"rope_theta": theta, "rope_type": rope_type, **parameters}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A tiny model: its classes, its configuration and how released repositories spell and store it."""
+
+    family: str
+    model: str
+    """Name of the model class in transformers."""
+    arguments: dict
+    """Arguments of the configuration class."""
+    legacy: dict = field(default_factory=dict)
+    """Keys of config_legacy.json that differ from what the general rewriting gives; None removes one."""
+    rename: tuple = ()
+    """`(pattern, replacement)` from the names that transformers saves to those of released checkpoints."""
+    added: dict = field(default_factory=dict)
+    """`{name: (dtype, shape)}` of tensors that the model uses and transformers would leave out."""
+    ignored: dict = field(default_factory=dict)
+    """`{name: (dtype, shape)}` of tensors that released checkpoints hold and no forward pass uses."""
+    unused: tuple = ()
+    """Parameters of the model that no output depends on."""
+    layers: str = ""
+    """Path of the list of layers below the stack, where it is not the first list of that length."""
+    dtype: str = "F32"
+    lengths: tuple = (12, 8)
+    """Tokens of each sample."""
+    same_in_transformers: bool = True
+    """Whether transformers reads config_legacy.json."""
+
+    def model_class(self):
+        """The model class."""
+        return getattr(transformers, self.model)
+
+    def config(self):
+        """The configuration."""
+        return self.model_class().config_class(**self.arguments)
+
+    @property
+    def causal(self):
+        """Whether the model predicts each token from those before it, with a decoder alone."""
+        return self.model.endswith(("ForCausalLM", "LMHeadModel"))

@@ -1,0 +1,32 @@
+"""Encoders."""
+
+from cases.case import Case
+
+BERT = {
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 16,
+    "layer_norm_eps": 1e-3,
+}
+
+CASES = {
+    "bert": Case("Encoder", "BertForMaskedLM", BERT | {"hidden_act": "gelu_new"}),
+    # As the first checkpoints were stored: old names of the norms, and the heads that no masked model has.
+    "bert_gamma_beta": Case(
+        "Encoder",
+        "BertForMaskedLM",
+        BERT,
+        legacy={"layer_norm_eps": 1e-3, "pad_token_id": 0},
+        rename=((r"LayerNorm\.weight$", "LayerNorm.gamma"), (r"LayerNorm\.bias$", "LayerNorm.beta")),
+        ignored={
+            "bert.pooler.dense.bias": ("F32", [32]),
+            "bert.pooler.dense.weight": ("F32", [32, 32]),
+            "cls.seq_relationship.bias": ("F32", [2]),
+            "cls.seq_relationship.weight": ("F32", [2, 32]),
+            "bert.embeddings.position_ids": ("I64", [1, 16]),
+        },
+    ),
+}

@@ -1,0 +1,42 @@
+"""What a case must satisfy to be worth keeping."""
+
+import torch
+
+
+def check_precision(expected, other, limit):
+    """The largest difference between two records, relative to each tensor's largest magnitude.
+
+    Raises ValueError where it exceeds a quarter of `limit`: rounding would then decide whether a test passes.
+    """
+    worst = 0.0
+    for name, tensor in expected.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} is not finite")
+        difference = (tensor.double() - other[name].double()).abs().max() / tensor.double().abs().max()
+        if difference > limit / 4:
+            raise ValueError(f"{name} differs by {difference:.1e}, more than {limit / 4:.1e}")
+        worst = max(worst, difference.item())
+    return worst
+
+
+def check_every_weight_matters(case, model, batch):
+    """Raises ValueError if an output does not depend on some parameter (of a stack of experts: on some expert).
+
+    A test could not notice such a parameter in the wrong place.
+    """
+    generator = torch.Generator().manual_seed(0)
+    total = 0.0
+    for sample in batch:
+        output = model(**{name: torch.tensor([ids]) for name, ids in sample.items()})[0]
+        total = total + (output * torch.randn(output.shape, generator=generator)).sum()
+    model.zero_grad()
+    total.backward()
+    idle = []
+    for name, parameter in model.named_parameters():
+        gradient = parameter.grad
+        if gradient is None or not gradient.any():
+            idle.append(name)
+        elif gradient.dim() > 2:
+            idle += [f"{name}[{index}]" for index, part in enumerate(gradient) if not part.any()]
+    if set(idle) != set(case.unused):
+        raise ValueError(f"no output depends on {idle}, expected of {list(case.unused)}")
