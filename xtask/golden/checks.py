@@ -1,20 +1,22 @@
 """What a case must satisfy to be worth keeping."""
 
+import copy
+
 import torch
 
 
-def check_precision(expected, other, limit):
+def check_agreement(expected, other, limit, from_what):
     """The largest difference between two records, relative to each tensor's largest magnitude.
 
-    Raises ValueError where it exceeds a quarter of `limit`: rounding would then decide whether a test passes.
+    Raises ValueError, saying `from_what` the first differs, where it exceeds `limit`.
     """
     worst = 0.0
     for name, tensor in expected.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} is not finite")
         difference = (tensor.double() - other[name].double()).abs().max() / tensor.double().abs().max()
-        if difference > limit / 4:
-            raise ValueError(f"{name} differs by {difference:.1e}, more than {limit / 4:.1e}")
+        if difference > limit:
+            raise ValueError(f"{name} differs by {difference:.1e} {from_what}, more than {limit:.1e}")
         worst = max(worst, difference.item())
     return worst
 
@@ -40,3 +42,13 @@ def check_every_weight_matters(case, model, batch):
             idle += [f"{name}[{index}]" for index, part in enumerate(gradient) if not part.any()]
     if set(idle) != set(case.unused):
         raise ValueError(f"no output depends on {idle}, expected of {list(case.unused)}")
+
+
+def nudged(model):
+    """A copy of the model whose parameters are off by about one part in 100000."""
+    generator = torch.Generator().manual_seed(1)
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter.mul_(1 + 1e-5 * torch.randn(parameter.shape, generator=generator))
+    return copied

@@ -19,7 +19,6 @@ CASES = {
         "Encoder",
         "BertForMaskedLM",
         BERT,
-        legacy={"layer_norm_eps": 1e-3, "pad_token_id": 0},
         rename=((r"LayerNorm\.weight$", "LayerNorm.gamma"), (r"LayerNorm\.bias$", "LayerNorm.beta")),
         ignored={
             "bert.pooler.dense.bias": ("F32", [32]),
