@@ -1,0 +1,87 @@
+//! Memory and files for direct I/O: the only unsafe code of this crate.
+//!
+//! Direct I/O moves whole blocks between a device and memory, both aligned, past the page cache. A layer that is read
+//! once and dropped would only push more useful pages out of it.
+
+use std::alloc::{self, Layout};
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+/// Alignment of buffers, and of the offsets and lengths of direct reads: the largest block size in common use.
+pub(crate) const BLOCK: usize = 4096;
+
+/// A zeroed block of memory, aligned to [`BLOCK`], of a whole number of blocks.
+pub(crate) struct AlignedBuffer {
+    start: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: the buffer owns its memory, which has no interior mutability: like a `Box<[u8]>`.
+unsafe impl Send for AlignedBuffer {}
+// SAFETY: as above; shared access only reads.
+unsafe impl Sync for AlignedBuffer {}
+
+impl AlignedBuffer {
+    /// At least `bytes` bytes (and at least one block).
+    pub(crate) fn new(bytes: usize) -> Self {
+        let layout =
+            Layout::from_size_align(bytes.max(1), BLOCK).expect("a size below isize::MAX").pad_to_align();
+        // SAFETY: the layout has a size of at least one block, so it is not zero.
+        let start = unsafe { alloc::alloc_zeroed(layout) };
+        let start = NonNull::new(start).unwrap_or_else(|| alloc::handle_alloc_error(layout));
+        Self { start, layout }
+    }
+}
+
+impl Deref for AlignedBuffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `start` points to `layout.size()` bytes that were zeroed when allocated and live as long as `self`;
+        // they change only through `&mut self`.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.layout.size()) }
+    }
+}
+
+impl DerefMut for AlignedBuffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, and `&mut self` makes the access exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.layout.size()) }
+    }
+}
+
+impl Drop for AlignedBuffer {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this very layout, and freed only here.
+        unsafe { alloc::dealloc(self.start.as_ptr(), self.layout) }
+    }
+}
+
+/// Lets `Bytes` own a buffer.
+impl AsRef<[u8]> for AlignedBuffer {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_whole_zeroed_blocks() {
+        for (bytes, length) in [(0, BLOCK), (1, BLOCK), (BLOCK, BLOCK), (BLOCK + 1, 2 * BLOCK)] {
+            let buffer = AlignedBuffer::new(bytes);
+            assert_eq!(buffer.len(), length);
+            assert!((buffer.as_ptr() as usize).is_multiple_of(BLOCK));
+            assert!(buffer.iter().all(|byte| *byte == 0));
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut buffer = AlignedBuffer::new(10);
+        buffer[..3].copy_from_slice(&[1, 2, 3]);
+        assert_eq!(buffer[..4], [1, 2, 3, 0]);
+    }
+}
