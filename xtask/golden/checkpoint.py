@@ -23,7 +23,10 @@ def layout(case, config, directory):
     for path in sorted(Path(directory).glob("*.safetensors")):
         with safe_open(path, "pt") as file:
             for name in file.keys():
-                tensors[rename(name, case.rename)] = {"dtype": case.dtype, "shape": file.get_slice(name).get_shape()}
+                tensors[rename(name, case.rename)] = {
+                    "dtype": case.dtype,
+                    "shape": file.get_slice(name).get_shape(),
+                }
         path.unlink()
     for name, (dtype, shape) in {**case.added, **case.ignored}.items():
         tensors[name] = {"dtype": dtype, "shape": list(shape)}

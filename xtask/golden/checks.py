@@ -21,7 +21,7 @@ def check_agreement(expected, other, limit, from_what):
     return worst
 
 
-def check_every_weight_matters(case, model, batch):
+def check_every_weight_matters(model, batch):
     """Raises ValueError if an output does not depend on some parameter (of a stack of experts: on some expert).
 
     A test could not notice such a parameter in the wrong place.
@@ -40,8 +40,8 @@ def check_every_weight_matters(case, model, batch):
             idle.append(name)
         elif gradient.dim() > 2:
             idle += [f"{name}[{index}]" for index, part in enumerate(gradient) if not part.any()]
-    if set(idle) != set(case.unused):
-        raise ValueError(f"no output depends on {idle}, expected of {list(case.unused)}")
+    if idle:
+        raise ValueError(f"no output depends on {', '.join(idle)}")
 
 
 def nudged(model):

@@ -65,7 +65,7 @@ class Trace:
         self.layer_inputs.append(arguments[0] if arguments else keywords["hidden_states"])
 
     def after_layer(self, module, arguments, output):
-        self.layer_outputs.append(output[0] if isinstance(output, tuple) else output)
+        self.layer_outputs.append(output[0] if isinstance(output, (tuple, list)) else output)
 
     def tensors(self, prefix):
         """The rows of the one sample that ran: `[tokens, width]` each."""
@@ -84,7 +84,8 @@ def stacks(case, model):
             ("encoder_", encoder, layer_list(encoder, case.layers, config.num_hidden_layers)),
             ("decoder_", decoder, layer_list(decoder, case.layers, num_decoder_layers)),
         ]
-    return [("", model.base_model, layer_list(model.base_model, case.layers, config.num_hidden_layers))]
+    stack = model.get_decoder() if case.causal else model.base_model
+    return [("", stack, layer_list(stack, case.layers, config.num_hidden_layers))]
 
 
 def run_sample(case, model, sample):

@@ -1,5 +1,6 @@
 """Every golden case, by name."""
 
-from cases import encoder, gpt, llama, mamba, moe, qwen, t5
+from cases import bloom, chatglm, encoder, gemma, gpt, llama, llama_relatives, mamba, moe, opt, phi, qwen, t5
 
-CASES = llama.CASES | qwen.CASES | gpt.CASES | encoder.CASES | t5.CASES | mamba.CASES | moe.CASES
+FAMILIES = [llama, llama_relatives, qwen, gemma, phi, chatglm, gpt, opt, bloom, moe, mamba, encoder, t5]
+CASES = {name: case for family in FAMILIES for name, case in family.CASES.items()}

@@ -38,8 +38,6 @@ class Case:
     """`{name: (dtype, shape)}` of tensors that the model uses and transformers would leave out."""
     ignored: dict = field(default_factory=dict)
     """`{name: (dtype, shape)}` of tensors that released checkpoints hold and no forward pass uses."""
-    unused: tuple = ()
-    """Parameters of the model that no output depends on."""
     layers: str = ""
     """Path of the list of layers below the stack, where it is not the first list of that length."""
     dtype: str = "F32"

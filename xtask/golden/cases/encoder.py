@@ -28,4 +28,33 @@ CASES = {
             "bert.embeddings.position_ids": ("I64", [1, 16]),
         },
     ),
+    # Positions count from the padding id on; one kind of segment.
+    "roberta": Case(
+        "Encoder",
+        "RobertaForMaskedLM",
+        BERT | {"max_position_embeddings": 18, "type_vocab_size": 1, "pad_token_id": 1},
+        legacy={"tie_word_embeddings": None},
+        ignored={"roberta.embeddings.position_ids": ("I64", [1, 18])},
+    ),
+    "distilbert": Case(
+        "Encoder",
+        "DistilBertForMaskedLM",
+        {
+            "vocab_size": 96,
+            "dim": 32,
+            "hidden_dim": 48,
+            "n_layers": 3,
+            "n_heads": 4,
+            "max_position_embeddings": 16,
+        },
+        legacy={"tie_weights_": True},
+    ),
+    # One layer's weights, used three times.
+    "albert": Case(
+        "Encoder",
+        "AlbertForMaskedLM",
+        BERT | {"embedding_size": 20, "bos_token_id": 2, "eos_token_id": 3},
+        layers="encoder.albert_layer_groups",
+    ),
+    "electra": Case("Encoder", "ElectraForPreTraining", BERT | {"embedding_size": 20}),
 }

@@ -3,6 +3,35 @@
 from cases.case import DECODER, Case, rope
 
 MOE = DECODER | {"rms_norm_eps": 1e-3, "rope_parameters": rope(500.0)}
+DEEPSEEK = MOE | {
+    "moe_intermediate_size": 20,
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 6,
+    "first_k_dense_replace": 1,
+    "n_routed_experts": 8,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 3,
+}
+GROUPS = {"q_lora_rank": 12, "n_group": 4, "topk_group": 2, "routed_scaling_factor": 1.5}
+YARN = {
+    "factor": 8.0,
+    "beta_fast": 4,
+    "beta_slow": 1,
+    "mscale": 0.7,
+    "mscale_all_dim": 0.5,
+    "original_max_position_embeddings": 16,
+}
+# The head start of the prediction of the token after the next, which a plain pass does not run.
+NEXT_TOKEN_BLOCK = {
+    "model.layers.3.eh_proj.weight": ("F32", [32, 64]),
+    "model.layers.3.enorm.weight": ("F32", [32]),
+    "model.layers.3.hnorm.weight": ("F32", [32]),
+    "model.layers.3.shared_head.norm.weight": ("F32", [32]),
+    "model.layers.3.self_attn.o_proj.weight": ("F32", [32, 24]),
+}
 
 CASES = {
     "mixtral": Case(
@@ -10,5 +39,101 @@ CASES = {
         "MixtralForCausalLM",
         MOE | {"num_local_experts": 5, "num_experts_per_tok": 2},
         legacy={"head_dim": None, "sliding_window": None},
+    ),
+    "qwen2_moe": Case(
+        "MoE",
+        "Qwen2MoeForCausalLM",
+        MOE
+        | {
+            "moe_intermediate_size": 20,
+            "shared_expert_intermediate_size": 28,
+            "num_experts": 6,
+            "num_experts_per_tok": 3,
+            "mlp_only_layers": [1],
+        },
+        legacy={"layer_types": None, "qkv_bias": None},
+    ),
+    "qwen3_moe": Case(
+        "MoE",
+        "Qwen3MoeForCausalLM",
+        MOE
+        | {
+            "head_dim": 12,
+            "moe_intermediate_size": 20,
+            "num_experts": 6,
+            "num_experts_per_tok": 3,
+            "norm_topk_prob": True,
+            "decoder_sparse_step": 2,
+        },
+    ),
+    "olmoe": Case(
+        "MoE",
+        "OlmoeForCausalLM",
+        MOE | {"intermediate_size": 20, "num_experts": 6, "num_experts_per_tok": 3, "clip_qkv": 0.8},
+    ),
+    "granitemoe": Case(
+        "MoE",
+        "GraniteMoeForCausalLM",
+        MOE
+        | {
+            "intermediate_size": 20,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 2,
+            "embedding_multiplier": 3.0,
+            "logits_scaling": 2.0,
+            "residual_multiplier": 0.5,
+            "attention_multiplier": 0.25,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "deepseek_v2": Case(
+        "Llama",
+        "DeepseekV2ForCausalLM",
+        DEEPSEEK | GROUPS | {"topk_method": "group_limited_greedy"},
+        legacy={"scoring_func": "softmax", "moe_layer_freq": 1, "head_dim": None, "qk_head_dim": None},
+    ),
+    "deepseek_v2_lite": Case(
+        "Llama",
+        "DeepseekV2ForCausalLM",
+        DEEPSEEK | {"q_lora_rank": None, "rope_parameters": rope(500.0, "yarn", **YARN)},
+        legacy={"scoring_func": "softmax", "moe_layer_freq": 1, "rope_scaling": {"type": "yarn", **YARN}},
+    ),
+    "deepseek_v3": Case(
+        "Llama",
+        "DeepseekV3ForCausalLM",
+        DEEPSEEK | GROUPS | {"n_shared_experts": 1, "rope_parameters": rope(500.0, "yarn", **YARN)},
+        legacy={
+            "scoring_func": "sigmoid",
+            "topk_method": "noaux_tc",
+            "moe_layer_freq": 1,
+            "head_dim": None,
+            "qk_head_dim": None,
+            "rope_interleave": None,
+            "rope_scaling": {"type": "yarn", **YARN},
+        },
+        ignored=NEXT_TOKEN_BLOCK,
+    ),
+    "gpt_oss": Case(
+        "MoE",
+        "GptOssForCausalLM",
+        MOE
+        | {
+            "intermediate_size": 20,
+            "head_dim": 12,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 2,
+            "sliding_window": 4,
+            "swiglu_limit": 1.0,
+            "rope_parameters": rope(
+                500.0,
+                "yarn",
+                factor=4.0,
+                beta_fast=4.0,
+                beta_slow=1.0,
+                truncate=False,
+                original_max_position_embeddings=16,
+            ),
+        },
+        legacy={"experts_per_token": 2, "initial_context_length": 16},
     ),
 }

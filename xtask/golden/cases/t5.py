@@ -19,7 +19,9 @@ T5 = {
 DEAD_BIAS = {"decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight": ("F32", [8, 3])}
 
 CASES = {
-    "t5_relu": Case("T5", "T5ForConditionalGeneration", T5, legacy={"scale_decoder_outputs": None}, ignored=DEAD_BIAS),
+    "t5_relu": Case(
+        "T5", "T5ForConditionalGeneration", T5, legacy={"scale_decoder_outputs": None}, ignored=DEAD_BIAS
+    ),
     "t5_v1_1_gated_gelu": Case(
         "T5",
         "T5ForConditionalGeneration",

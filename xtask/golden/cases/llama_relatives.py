@@ -1,0 +1,82 @@
+"""Decoders of Llama's shape whose norms, residuals or attention are their own."""
+
+from cases.case import DECODER, Case, rope
+
+RMS = DECODER | {"rms_norm_eps": 1e-3, "rope_parameters": rope(500.0)}
+LAYER_NORM = DECODER | {"layer_norm_eps": 1e-3, "rope_parameters": rope(500.0)}
+
+
+def relative(model, arguments, **details):
+    """A case of the Llama family."""
+    return Case("Llama", model, arguments, **details)
+
+
+CASES = {
+    "stablelm": relative(
+        "StableLmForCausalLM",
+        LAYER_NORM | {"use_qkv_bias": True, "rope_parameters": rope(500.0, partial_rotary_factor=0.5)},
+    ),
+    "stablelm_parallel": relative(
+        "StableLmForCausalLM",
+        LAYER_NORM
+        | {
+            "use_parallel_residual": True,
+            "qk_layernorm": True,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "rope_parameters": rope(500.0, partial_rotary_factor=0.25),
+        },
+    ),
+    "starcoder2": relative(
+        "Starcoder2ForCausalLM",
+        DECODER | {"norm_epsilon": 1e-3, "sliding_window": 4, "rope_parameters": rope(500.0)},
+        legacy={"mlp_type": "default", "norm_type": "layer_norm"},
+    ),
+    "olmo": relative("OlmoForCausalLM", DECODER | {"clip_qkv": 0.8, "rope_parameters": rope(500.0)}),
+    "olmo2": relative("Olmo2ForCausalLM", RMS),
+    "cohere": relative(
+        "CohereForCausalLM", LAYER_NORM | {"use_qk_norm": True, "logit_scale": 0.25, "tie_word_embeddings": True}
+    ),
+    "cohere2": relative(
+        "Cohere2ForCausalLM",
+        LAYER_NORM
+        | {
+            "logit_scale": 0.5,
+            "sliding_window": 4,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        },
+        legacy={"layer_types": None, "sliding_window_pattern": 2},
+    ),
+    "granite": relative(
+        "GraniteForCausalLM",
+        RMS
+        | {
+            "embedding_multiplier": 3.0,
+            "logits_scaling": 2.0,
+            "residual_multiplier": 0.5,
+            "attention_multiplier": 0.25,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "nemotron": relative(
+        "NemotronForCausalLM",
+        DECODER
+        | {
+            "norm_eps": 1e-3,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "rope_parameters": rope(500.0, partial_rotary_factor=0.25),
+        },
+        legacy={"head_dim": None},
+    ),
+    "smollm3": relative("SmolLM3ForCausalLM", RMS | {"no_rope_layers": [1, 0, 1], "tie_word_embeddings": True}),
+    "exaone4": relative(
+        "Exaone4ForCausalLM",
+        RMS | {"num_hidden_layers": 4, "sliding_window": 4, "sliding_window_pattern": 4},
+        legacy={"sliding_window_pattern": "LLLG"},
+    ),
+    "ernie4_5": relative(
+        "Ernie4_5ForCausalLM", RMS | {"head_dim": 12, "use_bias": True}, legacy={"compression_ratio": 1.0}
+    ),
+    "helium": relative("HeliumForCausalLM", RMS | {"head_dim": 8}),
+}
