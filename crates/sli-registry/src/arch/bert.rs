@@ -1,0 +1,123 @@
+//! BERT (Devlin et al. 2018): bidirectional, learned positions and token types, layer norms after each branch.
+//! The head of its masked language model has a transform before the embedding's matrix.
+
+use sli_core::{
+    BlockSpec, EmbeddingSpec, Family, Ffn, HeadSpec, HeadTransform, LearnedPositions, Mask, Mixer, MlpSpec,
+    ModelSpec, NormSpec, Residual, Result, StackKind, StackMap, StackSpec, TensorRole, WeightMap,
+};
+
+use crate::architecture::{Architecture, KnownModel};
+use crate::blocks::{activation, has_lm_head, lm_head, model, modules, multi_head, share_per_head};
+use crate::config::HfConfig;
+
+pub(crate) const ARCHITECTURE: Architecture = Architecture {
+    name: "bert",
+    family: Family::Encoder,
+    model_types: &["bert"],
+    architectures: &["BertForMaskedLM", "BertForPreTraining", "BertModel"],
+    known_models: &[
+        KnownModel::new("BERT-base/large", "google-bert/bert-base-uncased", ""),
+        KnownModel::new("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2", "no head"),
+    ],
+    spec,
+    weights,
+};
+
+pub(crate) fn spec(config: &HfConfig) -> Result<ModelSpec> {
+    // Sizes of a pooler that only another task uses.
+    config.ignore(&[
+        "directionality",
+        "pooler_fc_size",
+        "pooler_num_attention_heads",
+        "pooler_num_fc_layers",
+    ]);
+    config.ignore(&["pooler_size_per_head", "pooler_type"]);
+    if config.str_or("position_embedding_type", "absolute")? != "absolute" {
+        return Err(config.invalid("position_embedding_type", "absolute"));
+    }
+    for key in ["is_decoder", "add_cross_attention"] {
+        if config.bool_or(key, false)? {
+            return Err(config.invalid(key, "false: only encoders are supported here"));
+        }
+    }
+    let hidden_size = config.usize("hidden_size")?;
+    let vocab_size = config.usize("vocab_size")?;
+    let num_positions = config.usize("max_position_embeddings")?;
+    let num_heads = config.usize("num_attention_heads")?;
+    let head_dim = share_per_head(config, hidden_size, num_heads)?;
+    let norm = NormSpec::layer(config.f64_or("layer_norm_eps", 1e-12)?);
+    let activation = activation(config, "hidden_act", "gelu")?;
+    let mlp = MlpSpec { intermediate_size: config.usize("intermediate_size")?, activation, bias: true };
+    let block = BlockSpec {
+        mixer: Mixer::Attention(multi_head(num_heads, head_dim, Mask::Bidirectional, true)),
+        cross_attention: None,
+        ffn: Some(Ffn::Mlp(mlp)),
+        residual: Residual::PostNorm,
+        norm,
+    };
+    let embedding = EmbeddingSpec {
+        vocab_size,
+        positions: Some(LearnedPositions { count: num_positions }),
+        token_types: Some(config.usize_or("type_vocab_size", 2)?),
+        norm: Some(norm),
+    };
+    let stack = StackSpec {
+        kind: StackKind::Encoder,
+        hidden_size,
+        embedding,
+        layers: vec![block; config.layers("num_hidden_layers")?],
+        final_norm: None,
+    };
+    let transform = Some(HeadTransform { activation, norm });
+    let head = has_lm_head(config).then_some(HeadSpec { vocab_size, transform, bias: true, scale: None });
+    Ok(model(vec![stack], head, Some(num_positions)))
+}
+
+fn weights(config: &HfConfig, _spec: &ModelSpec) -> Result<WeightMap> {
+    use TensorRole::*;
+    let mut stack = StackMap::default();
+    let embedding = [
+        (TokenEmbedding, "word_embeddings"),
+        (PositionEmbedding, "position_embeddings"),
+        (TokenTypeEmbedding, "token_type_embeddings"),
+        (EmbeddingNorm, "LayerNorm"),
+    ];
+    modules(&mut stack, "{prefix}embeddings.", &embedding);
+    let layer = [
+        (AttnQ, "attention.self.query"),
+        (AttnK, "attention.self.key"),
+        (AttnV, "attention.self.value"),
+        (AttnOut, "attention.output.dense"),
+        (MixerNorm, "attention.output.LayerNorm"),
+        (MlpUp, "intermediate.dense"),
+        (MlpDown, "output.dense"),
+        (FfnNorm, "output.LayerNorm"),
+    ];
+    modules(&mut stack, "{prefix}encoder.layer.{layer}.", &layer);
+    let mut map = WeightMap {
+        prefixes: vec!["bert.", ""],
+        renamed_endings: vec![
+            (".LayerNorm.gamma", ".LayerNorm.weight"),
+            (".LayerNorm.beta", ".LayerNorm.bias"),
+        ],
+        stacks: vec![stack],
+        ..WeightMap::default()
+    };
+    let head = [(HeadDense, "dense"), (HeadNorm, "LayerNorm")];
+    modules(&mut map.head, "cls.predictions.transform.", &head);
+    map.head.tensor(LmHead.bias(), &["cls.predictions.bias", "cls.predictions.decoder.bias"], &[]);
+    let tied = config.bool_or("tie_word_embeddings", true)?;
+    lm_head(&mut map, tied, &["{prefix}embeddings.word_embeddings.weight"], "cls.predictions.decoder.weight");
+    // The bias again, tables of numbers, and heads of other tasks.
+    let unused = [
+        "cls.predictions.decoder.bias",
+        "{prefix}embeddings.position_ids",
+        "{prefix}embeddings.token_type_ids",
+        "{prefix}pooler.*",
+        "cls.seq_relationship.*",
+        "classifier.*",
+        "qa_outputs.*",
+    ];
+    map.ignored.extend(unused.map(String::from));
+    Ok(map)
+}

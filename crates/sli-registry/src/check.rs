@@ -1,0 +1,154 @@
+//! Do the sizes of a spec fit together? What later stages divide by, index with or allocate is checked here, once,
+//! for every architecture, since a config.json may say anything.
+
+use sli_core::{
+    AttentionSpec, BlockSpec, Ffn, Mixer, ModelSpec, MoeSpec, NormSpec, PositionSpec, QkNorm, Result,
+    RopeScaling, RopeSpec, SliError, StackSpec, TensorNeed,
+};
+
+use crate::config::{HfConfig, MAX_SIZE};
+
+/// More parameters than this are a mistake: hundreds of times the largest model there is.
+const MAX_PARAMETERS: f64 = 1e15;
+
+/// More experts than this, in all layers together, are a mistake.
+const MAX_EXPERTS: usize = 1 << 20;
+
+/// Refuses specs whose sizes make no model.
+pub(crate) fn check(spec: &ModelSpec, config: &HfConfig) -> Result<()> {
+    for stack in &spec.stacks {
+        for (index, block) in stack.layers.iter().enumerate() {
+            check_block(block).map_err(|message| config.error(format!("layer {index}: {message}")))?;
+            if let Some(Ffn::Moe(moe)) = &block.ffn {
+                check_moe(moe)?;
+            }
+        }
+        let norms = [stack.embedding.norm, stack.final_norm];
+        norms.iter().flatten().try_for_each(check_norm).map_err(|message| config.error(message))?;
+    }
+    if let Some(transform) = spec.head.as_ref().and_then(|head| head.transform) {
+        check_norm(&transform.norm).map_err(|message| config.error(message))?;
+    }
+    check_total(spec).map_err(|message| config.error(message))
+}
+
+fn check_block(block: &BlockSpec) -> Result<(), String> {
+    check_norm(&block.norm)?;
+    if let Mixer::Attention(attention) = &block.mixer {
+        check_attention(attention)?;
+    }
+    block.cross_attention.as_ref().map_or(Ok(()), check_attention)
+}
+
+fn check_attention(spec: &AttentionSpec) -> Result<(), String> {
+    let (queries, keys) = (spec.num_heads, spec.num_kv_heads);
+    if keys == 0 || !queries.is_multiple_of(keys) {
+        return Err(format!("{queries} query heads cannot be shared out over {keys} key heads"));
+    }
+    let width = queries.saturating_mul(spec.head_dim.max(spec.value_dim));
+    if !(1..=MAX_SIZE).contains(&width) {
+        return Err(format!("{queries} heads of {} make no attention", spec.head_dim));
+    }
+    if let Some(QkNorm::PerHead(norm)) = &spec.qk_norm {
+        check_norm(norm)?;
+    }
+    match &spec.position {
+        PositionSpec::None => Ok(()),
+        PositionSpec::Rope(rope) => check_rope(rope, spec.head_dim),
+        PositionSpec::RelativeBias { num_buckets, max_distance, bidirectional } => {
+            // Half of the buckets of a direction are for single distances, the rest for growing ranges of them.
+            let single = num_buckets / if *bidirectional { 4 } else { 2 };
+            if single == 0 || single >= *max_distance {
+                return Err(format!("{num_buckets} buckets do not divide distances up to {max_distance}"));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn check_rope(rope: &RopeSpec, head_dim: usize) -> Result<(), String> {
+    let rotary_dim = rope.rotary_dim;
+    if rotary_dim == 0 || rotary_dim > head_dim || !rotary_dim.is_multiple_of(2) {
+        return Err(format!("{rotary_dim} dimensions of a head of {head_dim} cannot be rotated in pairs"));
+    }
+    if rope.theta <= 0.0 {
+        return Err(format!("a rotary base of {} is not positive", rope.theta));
+    }
+    let factor = match rope.scaling {
+        RopeScaling::None => 1.0,
+        RopeScaling::Linear { factor } => factor,
+        // The new base is the old one to the power of d / (d - 2).
+        RopeScaling::Dynamic { .. } if rotary_dim == 2 => {
+            return Err("dynamic rotary scaling needs more than 2 rotated dimensions".into());
+        }
+        RopeScaling::Dynamic { factor, .. } => factor,
+        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, .. } => {
+            if low_freq_factor <= 0.0 || high_freq_factor <= low_freq_factor {
+                return Err(format!(
+                    "rotary factors of low ({low_freq_factor}) and high ({high_freq_factor}) frequencies must be \
+                     positive and growing"
+                ));
+            }
+            factor
+        }
+    };
+    if factor < 1.0 {
+        return Err(format!("a rotary scaling factor of {factor} is less than 1"));
+    }
+    Ok(())
+}
+
+fn check_norm(norm: &NormSpec) -> Result<(), String> {
+    if (0.0..1.0).contains(&norm.eps) {
+        return Ok(());
+    }
+    Err(format!("a norm's epsilon of {} is not between 0 and 1", norm.eps))
+}
+
+fn check_moe(spec: &MoeSpec) -> Result<()> {
+    let (top_k, num_experts) = (spec.router.top_k, spec.num_experts);
+    if (1..=num_experts).contains(&top_k) && num_experts <= MAX_EXPERTS {
+        return Ok(());
+    }
+    let message = format!("{top_k} of {num_experts} experts per token cannot be chosen");
+    Err(SliError::MoeConfiguration { message })
+}
+
+fn check_total(spec: &ModelSpec) -> Result<(), String> {
+    let blocks = spec.stacks.iter().flat_map(|stack| &stack.layers);
+    let experts: usize = blocks.map(num_experts).sum();
+    if experts > MAX_EXPERTS {
+        return Err(format!("{experts} experts in all layers, at most {MAX_EXPERTS} are possible"));
+    }
+    let parameters: f64 = spec.stacks.iter().map(parameters).sum();
+    if parameters > MAX_PARAMETERS {
+        return Err(format!("{parameters:.1e} parameters, at most {MAX_PARAMETERS:.0e} are possible"));
+    }
+    Ok(())
+}
+
+fn num_experts(block: &BlockSpec) -> usize {
+    match &block.ffn {
+        Some(Ffn::Moe(moe)) => moe.num_experts,
+        _ => 0,
+    }
+}
+
+/// Parameters of a stack, in floating point: hostile sizes overflow integers.
+fn parameters(stack: &StackSpec) -> f64 {
+    let count = |needs: Vec<TensorNeed>| -> f64 {
+        needs.iter().map(|need| need.shape.iter().map(|size| *size as f64).product::<f64>()).sum()
+    };
+    let mut total = count(stack.embedding.needs(stack.hidden_size));
+    let mut previous: Option<(&BlockSpec, f64)> = None;
+    for block in &stack.layers {
+        // Most layers are like the one before them; listing the needs of many experts takes a while.
+        let of_block = match previous {
+            Some((same, parameters)) if same == block => parameters,
+            _ => count(block.needs(stack.hidden_size)),
+        };
+        previous = Some((block, of_block));
+        total += of_block;
+    }
+    total
+}

@@ -1,0 +1,98 @@
+//! Keys of a config.json that change nothing in a forward pass of inference, in any architecture.
+//!
+//! Before a key is added here: no architecture may use it to compute a hidden state or a logit outside of training.
+//! Keys that are harmless in one architecture only are named there, with [`crate::HfConfig::ignore`].
+
+/// Is `key` harmless wherever it stands?
+pub(crate) fn is_harmless(key: &str) -> bool {
+    HARMLESS.iter().any(|keys| keys.contains(&key))
+}
+
+const HARMLESS: [&[&str]; 5] = [PROVENANCE, TRAINING, OUTPUT, TOKENS, TASKS];
+
+/// Where the file comes from and which code or number format it was made for.
+const PROVENANCE: &[&str] = &[
+    "_attn_implementation",
+    "_attn_implementation_autoset",
+    "_commit_hash",
+    "_name_or_path",
+    "architectures",
+    "attn_implementation",
+    "auto_map",
+    "dtype",
+    "model_type",
+    "tokenizer_class",
+    "torch_dtype",
+    "torchscript",
+    "transformers.js_config",
+    "transformers_version",
+    "unsloth_fixed",
+    "unsloth_version",
+    "use_bfloat16",
+    "use_flash_attn",
+];
+
+/// What only acts in training: dropout, initial values, auxiliary losses, checkpointing.
+const TRAINING: &[&str] = &[
+    "activation_dropout",
+    "attention_dropout",
+    "attention_probs_dropout_prob",
+    "attn_dropout_prob",
+    "attn_pdrop",
+    "classifier_dropout",
+    "dropout",
+    "dropout_rate",
+    "embd_pdrop",
+    "emb_dropout_prob",
+    "gradient_checkpointing",
+    "hidden_dropout",
+    "hidden_dropout_prob",
+    "initializer_factor",
+    "initializer_range",
+    "layerdrop",
+    "resid_pdrop",
+    "residual_dropout",
+    "router_aux_loss_coef",
+    "router_jitter_noise",
+];
+
+/// What a call returns besides the result, and how its work is cut up.
+const OUTPUT: &[&str] = &[
+    "chunk_size_feed_forward",
+    "output_attentions",
+    "output_hidden_states",
+    "output_past",
+    "output_router_logits",
+    "return_dict",
+    "use_cache",
+];
+
+/// Ids of special tokens. Architectures in which one moves positions or starts a decoder read it.
+const TOKENS: &[&str] = &[
+    "bos_token_id",
+    "cls_token_id",
+    "decoder_start_token_id",
+    "eos_token_id",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "mask_token_id",
+    "pad_token_id",
+    "sep_token_id",
+    "unk_token_id",
+];
+
+/// What belongs to a task on top of the model, or to generation.
+const TASKS: &[&str] = &[
+    "do_sample",
+    "early_stopping",
+    "finetuning_task",
+    "id2label",
+    "label2id",
+    "no_repeat_ngram_size",
+    "num_beams",
+    "num_labels",
+    "_num_labels",
+    "prefix",
+    "problem_type",
+    "task_specific_params",
+];
