@@ -26,6 +26,8 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 };
 
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
+    // Rotation by time, height and width, which are all the position in a text.
+    config.ignore(&["use_mrope"]);
     let mut spec = llama::spec(config)?;
     let windows = windows(config, spec.num_layers())?;
     for (layer, attention) in attentions(&mut spec) {

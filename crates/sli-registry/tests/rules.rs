@@ -1,0 +1,166 @@
+//! Rules of single architectures that a snapshot cannot show: what is refused, and what is said about it.
+
+use serde_json::{Value, json};
+use sli_core::{Mask, Mixer, Result, SliError};
+use sli_registry::{ArchitectureRegistry, HfConfig, Resolved};
+
+/// A small model of each architecture, with `changes` applied.
+fn resolve(class: &str, changes: Value) -> Result<Resolved> {
+    let mut config = json!({
+        "architectures": [class], "vocab_size": 100, "hidden_size": 32, "intermediate_size": 48,
+        "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 64,
+        "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64,
+        "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_heads": 4,
+        "num_local_experts": 4, "num_experts_per_tok": 2
+    });
+    config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    ArchitectureRegistry::new().resolve(&HfConfig::parse(&config.to_string(), "config.json")?)
+}
+
+fn message(class: &str, changes: Value) -> String {
+    resolve(class, changes).unwrap_err().to_string()
+}
+
+#[test]
+fn what_is_not_supported_is_named() {
+    for (class, changes, says) in [
+        (
+            "BertForMaskedLM",
+            json!({"position_embedding_type": "relative_key"}),
+            "'position_embedding_type' is",
+        ),
+        ("BertForMaskedLM", json!({"is_decoder": true}), "'is_decoder' is true"),
+        ("GPT2LMHeadModel", json!({"add_cross_attention": true}), "'add_cross_attention' is true"),
+        ("MambaForCausalLM", json!({"hidden_act": "gelu"}), "'hidden_act' is \"gelu\", expected silu"),
+        ("MambaForCausalLM", json!({"time_step_rank": "big"}), "'time_step_rank' is \"big\""),
+        (
+            "LlamaForCausalLM",
+            json!({"hidden_act": "swoosh"}),
+            "'hidden_act' is \"swoosh\", expected the name",
+        ),
+        ("T5ForConditionalGeneration", json!({"feed_forward_proj": "gated-x"}), "'feed_forward_proj' is"),
+        (
+            "LlamaForCausalLM",
+            json!({"rope_scaling": {"type": "yarn", "factor": 2}}),
+            "'rope_scaling.type' is \"yarn\"",
+        ),
+    ] {
+        let message = message(class, changes);
+        assert!(message.starts_with("config.json: ") && message.contains(says), "{message}");
+    }
+}
+
+#[test]
+fn sizes_must_fit_together() {
+    for (class, changes, says) in [
+        (
+            "LlamaForCausalLM",
+            json!({"num_key_value_heads": 3}),
+            "4 query heads cannot be shared out over 3 key heads",
+        ),
+        (
+            "LlamaForCausalLM",
+            json!({"num_attention_heads": 5}),
+            "a hidden size of 32 cannot be shared out over 5 heads",
+        ),
+        (
+            "LlamaForCausalLM",
+            json!({"head_dim": 7}),
+            "7 dimensions of a head of 7 cannot be rotated in pairs",
+        ),
+        ("LlamaForCausalLM", json!({"rms_norm_eps": -1}), "epsilon of -1 is not between 0 and 1"),
+        ("LlamaForCausalLM", json!({"rope_theta": 0}), "a rotary base of 0 is not positive"),
+        (
+            "LlamaForCausalLM",
+            json!({"vocab_size": 1 << 28, "hidden_size": 1 << 28}),
+            "parameters, at most 1e15",
+        ),
+        (
+            "Qwen2ForCausalLM",
+            json!({"layer_types": ["full_attention"]}),
+            "'layer_types' has 1 entries for 3 layers",
+        ),
+        (
+            "T5ForConditionalGeneration",
+            json!({"relative_attention_num_buckets": 2}),
+            "2 buckets do not divide",
+        ),
+    ] {
+        let message = message(class, changes);
+        assert!(message.contains(says), "{message}");
+    }
+    let error = resolve("MixtralForCausalLM", json!({"num_experts_per_tok": 5})).unwrap_err();
+    assert!(matches!(error, SliError::MoeConfiguration { .. }), "{error}");
+    assert!(error.to_string().contains("5 of 4 experts"), "{error}");
+}
+
+#[test]
+fn windows_follow_layer_types_where_they_are_given() {
+    let types = json!(["sliding_attention", "full_attention", "sliding_attention"]);
+    let changes = json!({"layer_types": types, "use_sliding_window": true, "sliding_window": 8});
+    let spec = resolve("Qwen3ForCausalLM", changes).unwrap().spec;
+    let masks: Vec<_> = spec.stacks[0]
+        .layers
+        .iter()
+        .map(|layer| match &layer.mixer {
+            Mixer::Attention(attention) => attention.mask,
+            Mixer::Mamba1(_) => unreachable!(),
+        })
+        .collect();
+    assert_eq!(masks, [Mask::Sliding { window: 8 }, Mask::Causal, Mask::Sliding { window: 8 }]);
+    let unused = json!({"layer_types": types});
+    assert!(message("Qwen3ForCausalLM", unused).contains("no sliding_window is in use"));
+}
+
+#[test]
+fn heads_belong_to_classes_that_have_one() {
+    for (class, head, stacks) in [
+        ("LlamaForCausalLM", true, 1),
+        ("LlamaModel", false, 1),
+        ("BertForPreTraining", true, 1),
+        ("BertForTokenClassification", false, 1),
+        ("T5ForConditionalGeneration", true, 2),
+        ("T5Model", false, 2),
+        ("T5EncoderModel", false, 1),
+    ] {
+        let config = json!({"model_type": if class.starts_with('B') { "bert" } else { "" }});
+        let spec = resolve(class, config).unwrap().spec;
+        assert_eq!((spec.head.is_some(), spec.stacks.len()), (head, stacks), "{class}");
+    }
+}
+
+#[test]
+fn tied_heads_ignore_a_stored_copy() {
+    let tied = resolve("LlamaForCausalLM", json!({"tie_word_embeddings": true})).unwrap().weights;
+    assert!(tied.is_ignored("lm_head.weight", "model."));
+    let untied = resolve("LlamaForCausalLM", json!({})).unwrap().weights;
+    assert!(!untied.is_ignored("lm_head.weight", "model."));
+    assert!(untied.is_ignored("model.layers.17.self_attn.rotary_emb.inv_freq", "model."));
+}
+
+#[test]
+fn t5_scales_its_output_when_the_head_is_tied() {
+    let scale = |changes| {
+        let head = resolve("T5ForConditionalGeneration", changes).unwrap().spec.head;
+        head.unwrap().scale
+    };
+    let root = Some(32f64.powf(-0.5));
+    assert_eq!(scale(json!({})), root);
+    assert_eq!(scale(json!({"tie_word_embeddings": false})), None);
+    assert_eq!(scale(json!({"tie_word_embeddings": true, "scale_decoder_outputs": false})), None);
+    assert_eq!(scale(json!({"model_type": "mt5"})), None);
+}
+
+#[test]
+fn positions_end_where_tables_do() {
+    for (class, changes, max_length) in [
+        ("GPT2LMHeadModel", json!({}), Some(64)),
+        ("LlamaForCausalLM", json!({}), Some(64)),
+        ("LlamaForCausalLM", json!({"rope_scaling": {"type": "dynamic", "factor": 2}}), None),
+        ("LlamaForCausalLM", json!({"max_position_embeddings": null}), None),
+        ("MambaForCausalLM", json!({}), None),
+        ("T5ForConditionalGeneration", json!({}), None),
+    ] {
+        assert_eq!(resolve(class, changes.clone()).unwrap().spec.max_length, max_length, "{class} {changes}");
+    }
+}
