@@ -1,0 +1,71 @@
+//! Which keys a query sees, and what is added to its scores.
+
+use std::ops::Range;
+
+/// Which keys a query sees. i is the position of the query within its sample, j that of the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mask {
+    /// `j <= i`
+    Causal,
+    /// `i - w < j <= i`: the query itself and the w - 1 keys before it.
+    CausalWindow(usize),
+    /// Every key of the sample.
+    Bidirectional,
+    /// `|i - j| <= w`
+    BidirectionalWindow(usize),
+    /// `j <= i` within chunks of c positions: `i / c == j / c`.
+    Chunked(usize),
+}
+
+impl Mask {
+    /// The visible keys of a query, of `keys` there are. With growing i neither end goes back.
+    pub(super) fn visible(self, i: usize, keys: usize) -> Range<usize> {
+        let (first, end) = match self {
+            Mask::Causal => (0, i + 1),
+            Mask::CausalWindow(w) => ((i + 1).saturating_sub(w), i + 1),
+            Mask::Bidirectional => (0, keys),
+            Mask::BidirectionalWindow(w) => (i.saturating_sub(w), i.saturating_add(w).saturating_add(1)),
+            Mask::Chunked(c) => (i - i % c.max(1), i + 1),
+        };
+        first.min(keys)..end.min(keys)
+    }
+}
+
+/// What is added to the scaled scores.
+#[derive(Clone, Copy, Debug)]
+pub enum Bias<'a> {
+    /// Nothing.
+    None,
+    /// Attention with linear biases (Press et al. 2021).
+    Alibi {
+        /// One for each head.
+        slopes: &'a [f32],
+        /// `-slope * |i - j|` in place of `slope * (j - i)`.
+        symmetric: bool,
+    },
+    /// A value for each head and distance, `table[h * span + (j - i - first)]`. Distances below `first` use the
+    /// first value of the head, those from `first + span` on the last.
+    Distance {
+        /// `[heads, span]`.
+        table: &'a [f32],
+        /// Distances in the table.
+        span: usize,
+        /// The distance `j - i` that the table begins with.
+        first: isize,
+    },
+}
+
+impl Bias<'_> {
+    /// The bias of a head between a query at i and a key at j.
+    pub(super) fn value(&self, head: usize, i: usize, j: usize) -> f32 {
+        match *self {
+            Bias::None => 0.0,
+            Bias::Alibi { slopes, symmetric: false } => slopes[head] * (j as f32 - i as f32),
+            Bias::Alibi { slopes, symmetric: true } => -slopes[head] * i.abs_diff(j) as f32,
+            Bias::Distance { table, span, first } => {
+                let index = (j as isize - i as isize).saturating_sub(first).clamp(0, span as isize - 1);
+                table[head * span + index as usize]
+            }
+        }
+    }
+}

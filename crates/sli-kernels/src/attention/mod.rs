@@ -1,0 +1,137 @@
+//! Attention over packed samples, tile by tile with a running softmax (Dao et al. 2022): the matrix of scores of a
+//! sample never exists as a whole.
+//!
+//! Keys and values are packed once. Each task then takes up to 64 queries of one head, which lie across the lanes of
+//! vectors, so that maxima and sums over keys need no step across lanes.
+
+mod mask;
+mod operands;
+mod tile;
+
+pub use mask::{Bias, Mask};
+use rayon::prelude::*;
+
+use crate::attention::operands::Operands;
+use crate::attention::tile::QueryTile;
+use crate::isa::isa;
+use crate::packed::check_offsets;
+use crate::product::{Geometry, Precision, dispatch_product};
+use crate::scratch::SharedMut;
+
+/// The shape and the rules of an attention.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention<'a> {
+    /// Heads of the queries.
+    pub num_heads: usize,
+    /// Heads of keys and values; divides `num_heads`, consecutive query heads share one.
+    pub num_kv_heads: usize,
+    /// Width of a head of queries and keys.
+    pub head_dim: usize,
+    /// Width of a head of values.
+    pub value_dim: usize,
+    /// What scores are multiplied by, usually `1 / sqrt(head_dim)`.
+    pub scale: f32,
+    /// Bounds scaled scores: `cap * tanh(score / cap)`. Comes before bias and mask.
+    pub softcap: Option<f32>,
+    /// Which keys a query sees.
+    pub mask: Mask,
+    /// What is added to its scores.
+    pub bias: Bias<'a>,
+    /// For each head, a logit that takes part in the denominator only.
+    pub sinks: Option<&'a [f32]>,
+}
+
+/// Attention of packed samples: sample s owns the query rows `query_offsets[s]..query_offsets[s + 1]` and the key rows
+/// `key_offsets[s]..key_offsets[s + 1]`; position 0 of its queries is aligned with position 0 of its keys.
+///
+/// Shapes are query `[Tq, num_heads * head_dim]`, key `[Tk, num_kv_heads * head_dim]`, value
+/// `[Tk, num_kv_heads * value_dim]` and out `[Tq, num_heads * value_dim]`. A query that sees no key gets zeros.
+/// With [`Precision::Bf16`] queries, keys, values and weights of the softmax are rounded to bf16; scores, maxima and
+/// sums are f32.
+///
+/// The result does not depend on the number of threads.
+///
+/// # Panics
+/// Where shapes, offsets or the parts of `a` do not fit together.
+pub fn attention(
+    a: &Attention,
+    query: &[f32],
+    key: &[f32],
+    value: &[f32],
+    query_offsets: &[usize],
+    key_offsets: &[usize],
+    precision: Precision,
+    out: &mut [f32],
+) {
+    check(a, query, key, value, query_offsets, key_offsets, out);
+    if out.is_empty() {
+        return;
+    }
+    let isa = isa();
+    let geometry = Geometry::of(isa, precision);
+    let operands = Operands::pack(a, isa, precision, geometry, key, value, key_offsets);
+    let out = SharedMut::new(out);
+    let panel = geometry.panel();
+    let tiles: Vec<(usize, usize)> = query_offsets
+        .windows(2)
+        .enumerate()
+        .flat_map(|(sample, rows)| (rows[0]..rows[1]).step_by(panel).map(move |row| (sample, row)))
+        .collect();
+    (0..tiles.len() * a.num_heads).into_par_iter().for_each(|task| {
+        let ((sample, row), head) = (tiles[task % tiles.len()], task / tiles.len());
+        let tile = QueryTile {
+            attention: a,
+            operands: &operands,
+            query,
+            sample,
+            head,
+            row,
+            first: row - query_offsets[sample],
+            rows: panel.min(query_offsets[sample + 1] - row),
+            keys: key_offsets[sample + 1] - key_offsets[sample],
+            out,
+        };
+        dispatch_product(isa, precision, tile);
+    });
+}
+
+fn check(
+    a: &Attention,
+    query: &[f32],
+    key: &[f32],
+    value: &[f32],
+    query_offsets: &[usize],
+    key_offsets: &[usize],
+    out: &[f32],
+) {
+    let Attention { num_heads, num_kv_heads, head_dim, value_dim, .. } = *a;
+    assert!(
+        num_kv_heads > 0 && num_heads.is_multiple_of(num_kv_heads),
+        "attention: {num_heads} heads share {num_kv_heads} heads of keys"
+    );
+    let rows = |offsets: &[usize]| offsets.last().copied().unwrap_or(0);
+    let (queries, keys) = (rows(query_offsets), rows(key_offsets));
+    check_offsets("attention: queries", query_offsets, queries);
+    check_offsets("attention: keys", key_offsets, keys);
+    assert_eq!(query_offsets.len(), key_offsets.len(), "attention: queries and keys have different samples");
+    assert_eq!(query.len(), queries * num_heads * head_dim, "attention: length of query");
+    assert_eq!(key.len(), keys * num_kv_heads * head_dim, "attention: length of key");
+    assert_eq!(value.len(), keys * num_kv_heads * value_dim, "attention: length of value");
+    assert_eq!(out.len(), queries * num_heads * value_dim, "attention: length of out");
+    assert!(a.sinks.is_none_or(|sinks| sinks.len() == num_heads), "attention: one sink for each head");
+    match a.bias {
+        Bias::None => {}
+        Bias::Alibi { slopes, .. } => {
+            assert_eq!(slopes.len(), num_heads, "attention: one slope for each head")
+        }
+        Bias::Distance { table, span, .. } => {
+            assert!(
+                span > 0 && table.len() == num_heads * span,
+                "attention: bias is not [{num_heads}, {span}]"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! Floats of 32 or 16 bits, stored as they are.
+
+use half::{bf16, f16};
+
+use super::Rows;
+use crate::simd::Simd;
+
+#[derive(Clone, Copy)]
+pub(crate) struct PlainRows<'a, T> {
+    pub(crate) values: &'a [T],
+    pub(crate) columns: usize,
+}
+
+/// A float that widens exactly to f32.
+pub(crate) trait Float: Copy + Send + Sync + Into<f32> {
+    /// # Safety
+    /// `LANES` values can be read at `p`.
+    unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F;
+
+    fn as_bf16(_p: *const Self) -> Option<*const bf16> {
+        None
+    }
+}
+
+impl Float for f32 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F {
+        // SAFETY: the caller vouches for LANES values at `p`.
+        unsafe { simd.load_at(p) }
+    }
+}
+
+impl Float for bf16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F {
+        // SAFETY: the caller vouches for LANES values at `p`.
+        unsafe { simd.load_bf16(p) }
+    }
+
+    #[inline(always)]
+    fn as_bf16(p: *const Self) -> Option<*const bf16> {
+        Some(p)
+    }
+}
+
+impl Float for f16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F {
+        // SAFETY: the caller vouches for LANES values at `p`.
+        unsafe { simd.load_f16(p) }
+    }
+}
+
+impl<T: Float> Rows for PlainRows<'_, T> {
+    type Scale<S: Simd> = ();
+
+    fn columns(&self) -> usize {
+        self.columns
+    }
+
+    #[inline(always)]
+    fn run(&self) -> usize {
+        usize::MAX
+    }
+
+    #[inline(always)]
+    fn scale<S: Simd>(&self, _simd: S, _row: usize, _run: usize) {}
+
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(&self, simd: S, row: usize, column: usize, (): ()) -> S::F {
+        // SAFETY: the caller vouches for LANES values from here on in the row.
+        unsafe { T::load(simd, self.values.as_ptr().add(row * self.columns + column)) }
+    }
+
+    #[inline(always)]
+    fn widen(&self, row: usize, column: usize, out: &mut [f32]) {
+        let first = row * self.columns + column;
+        for (out, &value) in out.iter_mut().zip(&self.values[first..]) {
+            *out = value.into();
+        }
+    }
+
+    #[inline(always)]
+    fn address(&self, row: usize, column: usize) -> *const u8 {
+        self.values.as_ptr().wrapping_add(row * self.columns + column).cast()
+    }
+
+    #[inline(always)]
+    fn as_bf16(&self, row: usize, column: usize) -> Option<*const bf16> {
+        T::as_bf16(self.values.as_ptr().wrapping_add(row * self.columns + column))
+    }
+}

@@ -1,0 +1,341 @@
+//! What matrix products and attention share: how inputs are rounded, how they are laid out, and the inner tile.
+//!
+//! Inputs travel in *units* of 32 bits: one f32, or a pair of bf16 that follow one another along the summed
+//! dimension. Both operands are laid out in units, zero-padded to whole *lines* of 16 units.
+
+mod dot;
+mod pack;
+mod tile;
+
+pub(crate) use dot::dot_rows;
+pub(crate) use pack::{pack_activations, pack_rows, prepare_row};
+pub(crate) use tile::{Combine, Layout, tile};
+
+use half::bf16;
+
+use crate::formats::Rows;
+use crate::isa::{Isa, Kernel, dispatch};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Avx512;
+use crate::simd::Simd;
+
+/// How the inputs of a matrix product are rounded. Accumulation is always f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// Activations stay f32, weights are widened exactly.
+    F32,
+    /// Both are rounded to bf16, to nearest with ties to even.
+    Bf16,
+}
+
+/// Units of a line.
+pub(crate) const LINE: usize = 16;
+/// Rows of a packed group of weights.
+pub(crate) const GROUP: usize = 24;
+
+/// The arithmetic of a product on one instruction set.
+pub(crate) trait Arithmetic: Copy + Send + Sync {
+    type S: Simd;
+
+    /// Values of a unit.
+    const VALUES: usize;
+
+    fn simd(self) -> Self::S;
+
+    /// `sum + x * w`, over all values of each lane's unit.
+    fn multiply_add(self, sum: F<Self>, x: F<Self>, w: F<Self>) -> F<Self>;
+
+    /// A vector of units from `LANES * VALUES` consecutive values.
+    /// # Safety
+    /// They can be read at `p`.
+    unsafe fn load(self, p: *const f32) -> F<Self>;
+
+    /// As [`Self::load`], from bf16.
+    /// # Safety
+    /// `LANES * VALUES` values can be read at `p`.
+    unsafe fn load_bf16(self, p: *const bf16) -> F<Self>;
+
+    /// As [`Self::load`], from a row of weights.
+    /// # Safety
+    /// As for [`Rows::vector`], for `LANES * VALUES` values.
+    unsafe fn load_weights<R: Rows>(
+        self,
+        rows: &R,
+        row: usize,
+        column: usize,
+        scale: R::Scale<Self::S>,
+    ) -> F<Self>;
+
+    /// A unit for each lane, from `VALUES` rows of `LANES` values that follow one another along the summed dimension.
+    /// # Safety
+    /// The rows can be read at `p`, `p + stride`, ...
+    unsafe fn load_rows(self, p: *const f32, stride: usize) -> F<Self>;
+}
+
+/// The vector type of an arithmetic.
+pub(crate) type F<A> = <<A as Arithmetic>::S as Simd>::F;
+
+/// f32 inputs.
+#[derive(Clone, Copy)]
+pub(crate) struct Exact<S>(S);
+
+/// Inputs rounded to bf16 but kept as f32, where the hardware has no product of bf16.
+#[derive(Clone, Copy)]
+pub(crate) struct Rounded<S>(S);
+
+/// Pairs of bf16 for `vdpbf16ps`.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(crate) struct Pairs(Avx512);
+
+impl<S: Simd> Arithmetic for Exact<S> {
+    type S = S;
+    const VALUES: usize = 1;
+
+    #[inline(always)]
+    fn simd(self) -> S {
+        self.0
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, sum: S::F, x: S::F, w: S::F) -> S::F {
+        self.0.mul_add(x, w, sum)
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> S::F {
+        // SAFETY: the caller vouches for the values.
+        unsafe { self.0.load_at(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, p: *const bf16) -> S::F {
+        // SAFETY: the caller vouches for the values.
+        unsafe { self.0.load_bf16(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_weights<R: Rows>(self, rows: &R, row: usize, column: usize, scale: R::Scale<S>) -> S::F {
+        // SAFETY: the caller vouches for the values.
+        unsafe { rows.vector(self.0, row, column, scale) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_rows(self, p: *const f32, _stride: usize) -> S::F {
+        // SAFETY: the caller vouches for the values.
+        unsafe { self.0.load_at(p) }
+    }
+}
+
+impl<S: Simd> Arithmetic for Rounded<S> {
+    type S = S;
+    const VALUES: usize = 1;
+
+    #[inline(always)]
+    fn simd(self) -> S {
+        self.0
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, sum: S::F, x: S::F, w: S::F) -> S::F {
+        self.0.mul_add(x, w, sum)
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> S::F {
+        // SAFETY: the caller vouches for the values.
+        self.0.round_bf16(unsafe { self.0.load_at(p) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, p: *const bf16) -> S::F {
+        // SAFETY: the caller vouches for the values.
+        unsafe { self.0.load_bf16(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_weights<R: Rows>(self, rows: &R, row: usize, column: usize, scale: R::Scale<S>) -> S::F {
+        match rows.as_bf16(row, column) {
+            // SAFETY: the caller vouches for the values.
+            Some(p) => unsafe { self.0.load_bf16(p) },
+            // SAFETY: as above.
+            None => self.0.round_bf16(unsafe { rows.vector(self.0, row, column, scale) }),
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_rows(self, p: *const f32, _stride: usize) -> S::F {
+        // SAFETY: the caller vouches for the values.
+        unsafe { self.load(p) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Arithmetic for Pairs {
+    type S = Avx512;
+    const VALUES: usize = 2;
+
+    #[inline(always)]
+    fn simd(self) -> Avx512 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, sum: F<Self>, x: F<Self>, w: F<Self>) -> F<Self> {
+        // SAFETY: a `Pairs` exists only where the machine has AVX512-BF16.
+        unsafe { x86::multiply_add(sum, x, w) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> F<Self> {
+        // SAFETY: the caller vouches for 32 values at `p`, the type for AVX512-BF16.
+        unsafe { x86::round_pairs(self.0.load_at(p), self.0.load_at(p.add(16))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, p: *const bf16) -> F<Self> {
+        // SAFETY: the caller vouches for 32 values at `p`, 64 bytes.
+        unsafe { self.0.load_at(p.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_weights<R: Rows>(
+        self,
+        rows: &R,
+        row: usize,
+        column: usize,
+        scale: R::Scale<Avx512>,
+    ) -> F<Self> {
+        // SAFETY: the caller vouches for the values, the type for AVX512-BF16.
+        unsafe {
+            match rows.as_bf16(row, column) {
+                Some(p) => self.load_bf16(p),
+                None => x86::round_pairs(
+                    rows.vector(self.0, row, column, scale),
+                    rows.vector(self.0, row, column + 16, scale),
+                ),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_rows(self, p: *const f32, stride: usize) -> F<Self> {
+        // SAFETY: the caller vouches for two rows of 16 values, the type for AVX512-BF16.
+        unsafe { x86::interleave(self.0.load_at(p), self.0.load_at(p.add(stride))) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+    use std::mem::transmute;
+
+    /// Lane by lane, the sum of both products of a pair.
+    #[inline(always)]
+    pub(super) unsafe fn multiply_add(sum: __m512, x: __m512, w: __m512) -> __m512 {
+        // SAFETY: called with AVX512-BF16 at hand; both types are 512 bits.
+        unsafe { _mm512_dpbf16_ps(sum, transmute::<__m512, __m512bh>(x), transmute::<__m512, __m512bh>(w)) }
+    }
+
+    /// 32 values, of which `first` holds the first 16, as bf16 in order.
+    #[inline(always)]
+    pub(super) unsafe fn round_pairs(first: __m512, second: __m512) -> __m512 {
+        // SAFETY: called with AVX512-BF16 at hand; both types are 512 bits.
+        unsafe { transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first)) }
+    }
+
+    /// Pairs of bf16, the first from `even`, the second from `odd`.
+    #[inline(always)]
+    pub(super) unsafe fn interleave(even: __m512, odd: __m512) -> __m512 {
+        // SAFETY: called with AVX512-BF16 and AVX512-BW at hand.
+        unsafe {
+            // 0, 16, 1, 17, ...
+            let order = _mm512_add_epi32(
+                _mm512_set1_epi32(16 << 16),
+                _mm512_mullo_epi32(
+                    _mm512_set1_epi32(0x0001_0001),
+                    _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                ),
+            );
+            let halves = _mm512_castps_si512(round_pairs(even, odd));
+            _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, halves))
+        }
+    }
+}
+
+/// Work that is compiled once for each arithmetic.
+pub(crate) trait ProductKernel {
+    type Output;
+    /// Implementations are `#[inline(always)]`, see [`Kernel::run`].
+    fn run<A: Arithmetic>(self, arithmetic: A) -> Self::Output;
+}
+
+/// Runs a kernel on `isa`, which must be available, with inputs rounded to `precision`.
+pub(crate) fn dispatch_product<K: ProductKernel>(isa: Isa, precision: Precision, kernel: K) -> K::Output {
+    struct WithExact<K>(K);
+    impl<K: ProductKernel> Kernel for WithExact<K> {
+        type Output = K::Output;
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) -> K::Output {
+            self.0.run(Exact(simd))
+        }
+    }
+    struct WithRounded<K>(K);
+    impl<K: ProductKernel> Kernel for WithRounded<K> {
+        type Output = K::Output;
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) -> K::Output {
+            self.0.run(Rounded(simd))
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+        fn pairs<K: ProductKernel>(kernel: K, simd: Avx512) -> K::Output {
+            kernel.run(Pairs(simd))
+        }
+        if (isa, precision) == (Isa::Avx512Bf16, Precision::Bf16) {
+            // SAFETY: `isa` is available, and its detection looked for each of these features.
+            return unsafe { pairs(kernel, Avx512::new()) };
+        }
+    }
+    match precision {
+        Precision::F32 => dispatch(isa, WithExact(kernel)),
+        Precision::Bf16 => dispatch(isa, WithRounded(kernel)),
+    }
+}
+
+/// Sizes that the layout of packed operands depends on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Geometry {
+    /// Values of a unit.
+    pub(crate) values: usize,
+    /// Lanes of a vector.
+    pub(crate) lanes: usize,
+    /// Vectors of a tile.
+    pub(crate) vectors: usize,
+}
+
+impl Geometry {
+    pub(crate) fn of(isa: Isa, precision: Precision) -> Self {
+        struct Measure;
+        impl ProductKernel for Measure {
+            type Output = Geometry;
+            #[inline(always)]
+            fn run<A: Arithmetic>(self, _arithmetic: A) -> Geometry {
+                Geometry { values: A::VALUES, lanes: A::S::LANES, vectors: A::S::TILE_VECTORS }
+            }
+        }
+        dispatch_product(isa, precision, Measure)
+    }
+
+    /// Rows of x in a full tile.
+    pub(crate) fn panel(self) -> usize {
+        self.lanes * self.vectors
+    }
+
+    /// Lines that hold `k` values.
+    pub(crate) fn lines(self, k: usize) -> usize {
+        k.div_ceil(LINE * self.values)
+    }
+}
