@@ -4,6 +4,16 @@ mod aligned;
 mod checkpoint;
 mod files;
 mod header;
+mod layout;
+mod load;
+mod memory;
+mod read_plan;
+mod rows;
+mod slot;
+mod view;
 
 pub use checkpoint::{Checkpoint, StoredTensor, WeightFile};
 pub use header::StoredDtype;
+pub use layout::Layout;
+pub use load::{GroupTensors, ReadRequest};
+pub use slot::Slot;
