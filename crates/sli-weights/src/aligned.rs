@@ -4,7 +4,10 @@
 //! once and dropped would only push more useful pages out of it.
 
 use std::alloc::{self, Layout};
+use std::fs::File;
+use std::io;
 use std::ops::{Deref, DerefMut};
+use std::path::Path;
 use std::ptr::NonNull;
 
 /// Alignment of buffers, and of the offsets and lengths of direct reads: the largest block size in common use.
@@ -63,6 +66,35 @@ impl AsRef<[u8]> for AlignedBuffer {
         self
     }
 }
+
+/// Opens a file for reads past the page cache: of whole blocks, at whole blocks, into whole blocks of memory.
+///
+/// # Errors
+/// When the file system or the operating system does not offer it; some say so only at the first read.
+#[cfg(target_os = "linux")]
+pub(crate) fn open_direct(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    File::options().read(true).custom_flags(libc::O_DIRECT).open(path)
+}
+
+/// As on Linux, but never offered.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn open_direct(_path: &Path) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Tells the operating system that a part of a file need not stay in the page cache. A hint, which may do nothing.
+#[cfg(target_os = "linux")]
+pub(crate) fn forget_pages(file: &File, offset: u64, bytes: usize) {
+    use std::os::fd::AsRawFd;
+    let (offset, bytes) = (offset as libc::off_t, bytes as libc::off_t);
+    // SAFETY: the descriptor is open as long as `file` lives, and the call touches no memory of this process.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, bytes, libc::POSIX_FADV_DONTNEED) };
+}
+
+/// As on Linux, but without the hint.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn forget_pages(_file: &File, _offset: u64, _bytes: usize) {}
 
 #[cfg(test)]
 mod tests {

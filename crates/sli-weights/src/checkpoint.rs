@@ -37,6 +37,11 @@ impl WeightFile {
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         self.handle.read_exact_at(buffer, offset).map_err(SliError::io("cannot read", &self.path))
     }
+
+    /// The file, open for ordinary reads.
+    pub(crate) fn handle(&self) -> &File {
+        &self.handle
+    }
 }
 
 /// Where and how a tensor is stored.

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use sli_core::{
-    Group, HostTensor, ModelSpec, Place, Residency, Result, SliError, TensorKey, TensorNeed, TensorRole,
-    WeightError, WeightMap,
+    Group, HostTensor, ModelSpec, Place, Residency, Result, TensorKey, TensorNeed, TensorRole, WeightError,
+    WeightMap,
 };
 
 use crate::checkpoint::{Checkpoint, StoredTensor};
@@ -15,7 +15,7 @@ use crate::slot::Slot;
 /// Every tensor that a model needs, found in a checkpoint, by place and group.
 #[derive(Debug)]
 pub struct Layout {
-    pub(crate) checkpoint: Checkpoint,
+    checkpoint: Checkpoint,
     groups: Vec<GroupSlots>,
     index: HashMap<(Place, Group), usize>,
     /// Tensors that several layers share, by what they are loaded from.
@@ -62,6 +62,11 @@ impl Layout {
         }
         layout.check_coverage(map, prefix)?;
         Ok(layout)
+    }
+
+    /// The checkpoint.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
     }
 
     /// The places in the order in which a model runs through them. Places that need no tensor are left out.

@@ -2,6 +2,7 @@
 
 mod aligned;
 mod checkpoint;
+mod direct;
 mod files;
 mod header;
 mod layout;
@@ -9,11 +10,15 @@ mod load;
 mod memory;
 mod read_plan;
 mod rows;
+mod schedule;
 mod slot;
+mod stream;
 mod view;
 
 pub use checkpoint::{Checkpoint, StoredTensor, WeightFile};
+pub use direct::ReadMode;
 pub use header::StoredDtype;
 pub use layout::Layout;
 pub use load::{GroupTensors, ReadRequest};
 pub use slot::Slot;
+pub use stream::{StreamOptions, StreamStats, WeightStream};

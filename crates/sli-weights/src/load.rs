@@ -24,6 +24,12 @@ pub enum ReadRequest {
     Rows(Place, TensorKey, Range<usize>),
 }
 
+impl From<(Place, Group)> for ReadRequest {
+    fn from((place, group): (Place, Group)) -> Self {
+        Self::Group(place, group)
+    }
+}
+
 /// Loaded tensors, in the shapes that the spec asks for.
 #[derive(Clone, Debug, Default)]
 pub struct GroupTensors {
@@ -83,7 +89,7 @@ impl Layout {
     /// # Errors
     /// When there is no such group or a file cannot be read.
     pub fn load_group(&self, place: Place, group: Group) -> Result<GroupTensors> {
-        self.load(&ReadRequest::Group(place, group), Memory::unpooled(), &mut &self.checkpoint)
+        self.load(&ReadRequest::Group(place, group), Memory::unpooled(), &mut self.checkpoint())
     }
 
     /// Reads one tensor, through the page cache.
@@ -93,8 +99,8 @@ impl Layout {
     pub fn load_tensor(&self, place: Place, key: TensorKey) -> Result<HostTensor> {
         let slot = self.slot(place, key)?;
         match slot.residency {
-            Residency::PerLayer => load_slot(slot, &mut &self.checkpoint),
-            Residency::Pinned => self.load_pinned(slot, &mut &self.checkpoint),
+            Residency::PerLayer => load_slot(slot, &mut self.checkpoint()),
+            Residency::Pinned => self.load_pinned(slot, &mut self.checkpoint()),
         }
     }
 
@@ -176,5 +182,9 @@ impl BlockReader for Metered<'_> {
         self.bytes += needed as u64;
         self.time += start.elapsed();
         Ok(())
+    }
+
+    fn wait_for_turn(&mut self) -> Result<()> {
+        self.reader.wait_for_turn()
     }
 }

@@ -18,7 +18,7 @@ pub(crate) fn buffer_bytes(bytes: usize) -> usize {
 /// Buffers that come back when they are no longer used, since fresh memory costs a page fault per page.
 pub(crate) struct BufferPool {
     /// Lent and idle buffers together stay within this, as far as it depends on the idle ones.
-    limit: usize,
+    limit: u64,
     state: Mutex<PoolState>,
 }
 
@@ -31,7 +31,7 @@ struct PoolState {
 
 impl BufferPool {
     /// A pool that keeps idle buffers as long as all buffers together have at most `limit` bytes.
-    pub(crate) fn new(limit: usize) -> Arc<Self> {
+    pub(crate) fn new(limit: u64) -> Arc<Self> {
         Arc::new(Self { limit, state: Mutex::default() })
     }
 
@@ -70,9 +70,9 @@ impl BufferPool {
 
 impl PoolState {
     /// Takes out the idle buffers that have waited longest, until all that is left stays within the limit.
-    fn shrink_to(&mut self, limit: usize) -> Vec<AlignedBuffer> {
+    fn shrink_to(&mut self, limit: u64) -> Vec<AlignedBuffer> {
         let (mut count, mut idle) = (0, self.idle_bytes);
-        while count < self.idle.len() && idle + self.lent_bytes > limit {
+        while count < self.idle.len() && (idle + self.lent_bytes) as u64 > limit {
             idle -= self.idle[count].len();
             count += 1;
         }
@@ -183,13 +183,15 @@ mod tests {
     fn memory(pool: &Arc<BufferPool>, held: &Arc<AtomicU64>, bytes: u64) -> Memory {
         held.fetch_add(bytes, Ordering::SeqCst);
         let held = held.clone();
-        let give_back = move |bytes| drop(held.fetch_sub(bytes, Ordering::SeqCst));
+        let give_back = move |bytes| {
+            held.fetch_sub(bytes, Ordering::SeqCst);
+        };
         Memory::leased(pool.clone(), Lease::new(bytes, Arc::new(give_back)))
     }
 
     #[test]
     fn buffers_come_back_when_the_last_user_is_gone() {
-        let pool = BufferPool::new(4 * GRANULE);
+        let pool = BufferPool::new(4 * GRANULE as u64);
         let held = Arc::default();
         let mut memory = memory(&pool, &held, 2 * GRANULE as u64);
         let bytes = memory.buffer(GRANULE).into_bytes();
@@ -206,7 +208,7 @@ mod tests {
 
     #[test]
     fn idle_buffers_make_way() {
-        let pool = BufferPool::new(4 * GRANULE);
+        let pool = BufferPool::new(4 * GRANULE as u64);
         let mut memory = memory(&pool, &Arc::default(), 100 * GRANULE as u64);
         let small: Vec<_> = (0..3).map(|_| memory.buffer(GRANULE)).collect();
         drop(small);

@@ -12,6 +12,9 @@ use crate::slot::Slot;
 /// more costs about as much.
 const SMALL_GAP: u64 = 64 << 10;
 
+/// The most that is read at once. Large enough for full speed, small enough that urgent requests wait briefly.
+const PIECE: usize = 8 << 20;
+
 /// Something that reads whole blocks of a checkpoint's files.
 pub(crate) trait BlockReader {
     /// Fills at least the first `needed` bytes of `room`, a whole number of blocks, from a file's bytes from `offset`
@@ -20,6 +23,14 @@ pub(crate) trait BlockReader {
     /// # Errors
     /// When the file cannot be read, or ends before.
     fn read(&mut self, file: usize, offset: u64, room: &mut [u8], needed: usize) -> Result<()>;
+
+    /// Called before each piece that is read: something more urgent may go first.
+    ///
+    /// # Errors
+    /// When nothing more is to be read.
+    fn wait_for_turn(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Reads through the page cache, and leaves there what it reads.
@@ -83,13 +94,18 @@ impl ReadPlan {
         self.extents.last().map_or(0, |last| last.room().end)
     }
 
-    /// Fills the buffer.
+    /// Fills the buffer, piece by piece.
     ///
     /// # Errors
     /// Those of the reader.
     pub(crate) fn read(&self, buffer: &mut [u8], reader: &mut dyn BlockReader) -> Result<()> {
         for extent in &self.extents {
-            reader.read(extent.file, extent.range.start, &mut buffer[extent.room()], extent.bytes())?;
+            for (index, piece) in buffer[extent.room()].chunks_mut(PIECE).enumerate() {
+                reader.wait_for_turn()?;
+                let done = index * PIECE;
+                let needed = piece.len().min(extent.bytes() - done);
+                reader.read(extent.file, extent.range.start + done as u64, piece, needed)?;
+            }
         }
         Ok(())
     }

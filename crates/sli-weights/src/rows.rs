@@ -30,7 +30,7 @@ impl Layout {
         let mut memory = Memory::unpooled();
         let shape = [&[rows.len()], &slot.need.shape[1..]].concat();
         let Some(starts) = slot.row_starts() else {
-            return Ok(rows_of(&load_slot(slot, &mut &self.checkpoint)?, rows, shape, &mut memory));
+            return Ok(rows_of(&load_slot(slot, &mut self.checkpoint())?, rows, shape, &mut memory));
         };
         let dtype = slot.stored_dtype;
         let bytes = shape.iter().product::<usize>() * dtype.size();
@@ -46,7 +46,8 @@ impl Layout {
             let (run, after) = rest.split_at(run_length(rest, row_bytes));
             rest = after;
             read.resize(run[run.len() - 1].0 - first + row_bytes, 0);
-            self.checkpoint.files()[slot.stored.file].read_at(&mut read, slot.range.start + *first as u64)?;
+            self.checkpoint().files()[slot.stored.file]
+                .read_at(&mut read, slot.range.start + *first as u64)?;
             for (start, row) in run {
                 out[row * row_bytes..][..row_bytes].copy_from_slice(&read[start - first..][..row_bytes]);
             }
@@ -60,7 +61,7 @@ impl Layout {
     /// # Errors
     /// As [`Layout::read_rows`].
     pub fn load_row_range(&self, slot: &Slot, rows: Range<usize>) -> Result<HostTensor> {
-        load_slot(&slot.rows(rows)?, &mut &self.checkpoint)
+        load_slot(&slot.rows(rows)?, &mut self.checkpoint())
     }
 }
 

@@ -217,7 +217,7 @@ mod tests {
             &self.values[index * width..][..width]
         }
 
-        fn from_rows(&self, rows: &[usize]) -> Self {
+        fn rows(&self, rows: &[usize]) -> Self {
             let mut shape = self.shape.clone();
             shape[0] = rows.len();
             Self { shape, values: rows.iter().flat_map(|row| self.row(*row)).copied().collect() }
@@ -235,7 +235,7 @@ mod tests {
                             taken.push(group * block + start + row);
                         }
                     }
-                    self.from_rows(&taken)
+                    self.rows(&taken)
                 }
                 LoadOp::Transpose => {
                     let [height, width] = self.shape[..] else { panic!("a matrix is turned") };
@@ -259,7 +259,7 @@ mod tests {
                         order.extend((1..rotary_dim).step_by(2).map(|row| head + row));
                         order.extend((rotary_dim..head_dim).map(|row| head + row));
                     }
-                    self.from_rows(&order)
+                    self.rows(&order)
                 }
                 LoadOp::AddOne => self.clone(),
             }
@@ -295,7 +295,8 @@ mod tests {
         let per_head = TakeRows { groups: 2, block: 24, start: 8 };
         let interleaved = TakeRows { groups: 24, block: 2, start: 1 };
         let experts = SelectExpert { count: 4 };
-        let chains: [(&[usize], &[(LoadOp, usize)]); 14] = [
+        type Chain<'a> = (&'a [usize], &'a [(LoadOp, usize)]);
+        let chains: [Chain; 14] = [
             (&[5, 7], &[]),
             (&[5], &[(AddOne, 5)]),
             (&[70, 40], &[(Transpose, 40)]),
