@@ -39,7 +39,8 @@ pub struct RunJournal {
 pub struct Resumed {
     /// The last commit.
     pub position: Position,
-    /// The snapshot of a [`ResidentStore`](crate::ResidentStore) that belongs to it, where one was made.
+    /// The snapshot of a [`ResidentStore`](crate::ResidentStore) that belongs to it; `None` when the run has made none.
+    /// A run keeps to one kind of store from start to end.
     pub snapshot: Option<u64>,
     /// All commits with their notes, oldest first.
     pub notes: Vec<(Position, Value)>,
@@ -208,4 +209,172 @@ fn decode_line<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
     let (checksum, entry) = line.split_once(BEFORE_ENTRY)?;
     let matches = u32::from_str_radix(checksum, 16).ok()? == crc32fast::hash(entry.as_bytes());
     matches.then(|| serde_json::from_str(entry).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{ActivationStore, ChunkState, Generation, ResidentStore, Rows};
+
+    fn fingerprint() -> Fingerprint {
+        Fingerprint::new().with("dtype", "f32").with("model", "tiny@abc")
+    }
+
+    fn open(dir: &TempDir) -> (RunJournal, Option<Resumed>) {
+        RunJournal::open_or_create(dir.path(), &fingerprint()).unwrap()
+    }
+
+    fn at(stage: usize, chunks: usize) -> Position {
+        Position { stage, chunks }
+    }
+
+    /// A journal of three commits, closed.
+    fn three_commits() -> TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open(&dir);
+        for i in 1..=3 {
+            journal.commit(at(i, 2 * i), json!({ "text": "\n\"}", "bits": u64::MAX - i as u64 })).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn a_run_goes_on_from_its_last_commit() {
+        let dir = three_commits();
+        let (mut journal, resumed) = open(&dir);
+        let resumed = resumed.unwrap();
+        assert_eq!((resumed.position, resumed.snapshot), (at(3, 6), None));
+        assert_eq!(resumed.notes[1], (at(2, 4), json!({ "text": "\n\"}", "bits": u64::MAX - 2 })));
+        journal.commit(at(4, 0), Value::Null).unwrap();
+        drop(journal);
+        assert_eq!(open(&dir).1.unwrap().notes.len(), 4);
+    }
+
+    #[test]
+    fn a_run_of_something_else_is_refused() {
+        let dir = three_commits();
+        let other = fingerprint().with("dtype", "bf16");
+        let refused = RunJournal::open_or_create(dir.path(), &other);
+        let Err(SliError::OtherRun { path, differences }) = refused else { panic!("{refused:?}") };
+        assert_eq!(
+            (path.as_path(), &differences[..]),
+            (dir.path(), &["dtype was f32, is bf16".to_string()][..])
+        );
+        RunJournal::fresh(dir.path()).unwrap();
+        assert!(!dir.path().exists());
+        assert!(RunJournal::open_or_create(dir.path(), &other).unwrap().1.is_none());
+    }
+
+    #[test]
+    fn a_run_that_committed_nothing_does_not_stand_in_the_way() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(&dir));
+        let leftover = StateFile::Spill(Generation::Even).path(dir.path());
+        fs::write(&leftover, "x").unwrap();
+        let other = Fingerprint::new().with("model", "another");
+        assert!(RunJournal::open_or_create(dir.path(), &other).unwrap().1.is_none());
+        assert!(!leftover.exists());
+    }
+
+    #[test]
+    fn a_line_torn_at_any_byte_is_cut_off() {
+        let dir = three_commits();
+        let path = StateFile::Journal.path(dir.path());
+        let whole = fs::read(&path).unwrap();
+        let last = whole[..whole.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+        for end in last..whole.len() {
+            for tail in [&b""[..], b"\0\0\0", b"\n"] {
+                let torn = [&whole[..end], tail].concat();
+                if torn == whole {
+                    continue;
+                }
+                fs::write(&path, torn).unwrap();
+                let (mut journal, resumed) = open(&dir);
+                assert_eq!(resumed.unwrap().position, at(2, 4), "{end} and {tail:?}");
+                journal.commit(at(9, 9), Value::Null).unwrap();
+                drop(journal);
+                assert_eq!(open(&dir).1.unwrap().position, at(9, 9));
+            }
+        }
+    }
+
+    #[test]
+    fn damage_before_the_last_line_is_an_error_with_the_line() {
+        let dir = three_commits();
+        let path = StateFile::Journal.path(dir.path());
+        let whole = fs::read(&path).unwrap();
+        let starts: Vec<_> = std::iter::once(0)
+            .chain(whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(i, _)| i + 1))
+            .collect();
+        for (line, start) in starts[..3].iter().enumerate() {
+            for at in *start..starts[line + 1] - 1 {
+                let mut damaged = whole.clone();
+                damaged[at] ^= 1;
+                fs::write(&path, damaged).unwrap();
+                let error = RunJournal::open_or_create(dir.path(), &fingerprint()).unwrap_err().to_string();
+                assert!(error.contains(&format!("line {} is damaged", line + 1)), "byte {at}: {error}");
+            }
+        }
+        fs::write(&path, "").unwrap();
+        assert!(RunJournal::open_or_create(dir.path(), &fingerprint()).is_err());
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _) = open(&dir);
+        let refused = RunJournal::open_or_create(dir.path(), &fingerprint()).unwrap_err();
+        let SliError::Usage(message) = refused else { panic!("{refused}") };
+        assert!(message.contains(&format!("process {} is running in", std::process::id())), "{message}");
+        assert!(matches!(RunJournal::fresh(dir.path()), Err(SliError::Usage(_))));
+        drop(journal);
+        open(&dir);
+    }
+
+    #[test]
+    fn finishing_removes_the_state_and_nothing_else() {
+        let dir = three_commits();
+        let note = dir.path().join("notes.txt");
+        fs::write(&note, "mine").unwrap();
+        let (journal, _) = open(&dir);
+        journal.finish().unwrap();
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(left, [note]);
+        RunJournal::fresh(dir.path().join("nowhere")).unwrap();
+    }
+
+    /// The crash that two snapshots are kept for: the newer one is whole, but its commit was never written.
+    #[test]
+    fn a_snapshot_without_its_commit_is_not_used() {
+        let chunk = |value| ChunkState::new(Rows::new(1, vec![value]));
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open(&dir);
+        let store = ResidentStore::create(dir.path()).unwrap();
+        for (stage, value) in [(1, 1.0), (2, 2.0), (3, 3.0)] {
+            store.put(Generation::Even, 0, chunk(value)).unwrap();
+            store.sync().unwrap();
+            if stage < 3 {
+                journal.commit(at(stage, 0), Value::Null).unwrap();
+            }
+        }
+        drop((store, journal));
+
+        let (mut journal, resumed) = open(&dir);
+        let resumed = resumed.unwrap();
+        assert_eq!((resumed.position, resumed.snapshot), (at(2, 0), Some(2)));
+        let store = ResidentStore::open(dir.path(), 2).unwrap();
+        assert_eq!(store.get(Generation::Even, 0).unwrap(), chunk(2.0));
+        store.put(Generation::Odd, 0, chunk(4.0)).unwrap();
+        store.sync().unwrap();
+        journal.commit(at(3, 0), Value::Null).unwrap();
+        drop((store, journal));
+
+        assert_eq!(open(&dir).1.unwrap().snapshot, Some(3));
+        let store = ResidentStore::open(dir.path(), 3).unwrap();
+        assert_eq!(store.get(Generation::Even, 0).unwrap(), chunk(2.0));
+        assert_eq!(store.get(Generation::Odd, 0).unwrap(), chunk(4.0));
+    }
 }

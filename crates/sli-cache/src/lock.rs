@@ -53,9 +53,16 @@ impl DirectoryLock {
 
     /// Removes the lock file and lets go.
     pub(crate) fn remove(self) -> Result<()> {
-        fs::remove_file(&self.path).map_err(SliError::io("cannot remove", &self.path))?;
-        drop(self.file);
-        Ok(())
+        fs::remove_file(&self.path).map_err(SliError::io("cannot remove", &self.path))
+    }
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Closing the file would not do while a process that was just forked off still has a copy of it.
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!("cannot unlock {}: {error}", self.path.display());
+        }
     }
 }
 

@@ -62,11 +62,8 @@ impl SlotLayout {
 
     /// Bytes on disk when every slot is full.
     pub fn file_bytes(&self) -> u64 {
-        [&self.even, &self.odd, &self.encoder_output]
-            .into_iter()
-            .flatten()
-            .map(|bytes| record_bytes(*bytes))
-            .sum()
+        let capacities = [&self.even, &self.odd, &self.encoder_output].into_iter().flatten();
+        capacities.fold(0, |sum: u64, bytes| sum.saturating_add(record_bytes(*bytes)))
     }
 
     pub(crate) fn slots(&self, generation: Generation) -> Vec<Slot> {
@@ -96,5 +93,38 @@ impl SlotLayout {
         let path = StateFile::Slots.path(dir);
         let text = fs::read(&path).map_err(SliError::io("cannot read", &path))?;
         serde_json::from_slice(&text).map_err(io::Error::from).map_err(SliError::io("cannot read", &path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sli_core::{ActivationStore, ChunkState, Rows};
+
+    use super::*;
+    use crate::SpilledStore;
+
+    #[test]
+    fn slots_lie_end_to_end_and_are_counted_in_whole_blocks() {
+        let layout = SlotLayout::from_tokens(&[3, 2000], 8).with(Generation::EncoderOutput, vec![0]);
+        let slot = |offset, capacity| Slot { offset, capacity };
+        assert_eq!(layout.slots(Generation::Odd), [slot(0, 24), slot(8192, 16_000)]);
+        // Twice a header and 1 or 4 blocks of values; and a header alone.
+        assert_eq!(layout.file_bytes(), 2 * (2 + 5) * 4096 + 4096);
+        assert_eq!(SlotLayout::from_tokens(&[usize::MAX; 3], u64::MAX).file_bytes(), u64::MAX);
+    }
+
+    #[test]
+    fn a_full_store_takes_no_more_than_its_layout_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = SlotLayout::from_tokens(&[100, 1024], 16);
+        let store = SpilledStore::create(dir.path(), &layout).unwrap();
+        for generation in [Generation::Even, Generation::Odd] {
+            for (chunk, tokens) in [100, 1024].into_iter().enumerate() {
+                store.put(generation, chunk, ChunkState::new(Rows::new(4, vec![1.0; tokens * 4]))).unwrap();
+            }
+        }
+        let length = |name| fs::metadata(dir.path().join(name)).unwrap().len();
+        assert_eq!(length("sli-even.spill") + length("sli-odd.spill"), layout.file_bytes());
+        assert_eq!(SlotLayout::load(dir.path()).unwrap(), layout);
     }
 }

@@ -25,8 +25,6 @@ use crate::state_dir::{GENERATIONS, StateFile, remove_files};
 pub struct SpilledStore {
     dir: PathBuf,
     files: [SpillFile; 3],
-    /// Was a file made that a crash might take back?
-    names_unsynced: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -35,8 +33,10 @@ struct SpillFile {
     path: PathBuf,
     slots: Vec<Slot>,
     file: RwLock<Option<Arc<File>>>,
+    /// Was it made since the last sync, so that a crash might take back its name?
+    name_unsynced: AtomicBool,
     /// Was it written since the last sync?
-    unsynced: AtomicBool,
+    values_unsynced: AtomicBool,
 }
 
 impl SpilledStore {
@@ -65,7 +65,7 @@ impl SpilledStore {
     fn with_layout(dir: PathBuf, layout: &SlotLayout) -> Result<Self> {
         let [even, odd, encoder_output] =
             GENERATIONS.map(|generation| SpillFile::open(&dir, generation, layout));
-        Ok(Self { files: [even?, odd?, encoder_output?], dir, names_unsynced: AtomicBool::new(false) })
+        Ok(Self { files: [even?, odd?, encoder_output?], dir })
     }
 
     /// All that have a slot, put or not.
@@ -85,56 +85,58 @@ impl SpillFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             other => Some(Arc::new(other.map_err(SliError::io("cannot open", &path))?)),
         };
-        let slots = layout.slots(generation);
-        Ok(Self { generation, path, slots, file: RwLock::new(file), unsynced: AtomicBool::new(false) })
-    }
-
-    fn slot(&self, chunk: usize) -> Result<Slot> {
-        let missing = || Key { generation: self.generation, chunk }.missing().at(&self.path);
-        self.slots.get(chunk).copied().ok_or_else(missing)
+        Ok(Self {
+            generation,
+            path,
+            slots: layout.slots(generation),
+            file: RwLock::new(file),
+            name_unsynced: AtomicBool::new(false),
+            values_unsynced: AtomicBool::new(false),
+        })
     }
 
     fn opened(&self) -> Option<Arc<File>> {
         self.file.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The file, made if it is not there; and whether it was made just now.
-    fn opened_or_made(&self) -> Result<(Arc<File>, bool)> {
+    /// The file, made if it is not there.
+    fn opened_or_made(&self) -> Result<Arc<File>> {
         if let Some(file) = self.opened() {
-            return Ok((file, false));
+            return Ok(file);
         }
-        let mut slot = self.file.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = &*slot {
-            return Ok((file.clone(), false));
+        let mut file = self.file.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = &*file {
+            return Ok(file.clone());
         }
         let made = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&self.path);
         let made = Arc::new(made.map_err(SliError::io("cannot write", &self.path))?);
-        *slot = Some(made.clone());
-        Ok((made, true))
+        self.name_unsynced.store(true, Ordering::Release);
+        *file = Some(made.clone());
+        Ok(made)
     }
 }
 
 impl ActivationStore for SpilledStore {
     fn put(&self, generation: Generation, chunk: usize, state: ChunkState) -> Result<()> {
         let spill = self.file(generation);
-        let Slot { offset, capacity } = spill.slot(chunk)?;
-        let bytes = state.bytes();
-        if bytes > capacity {
+        let (slot, bytes) = (spill.slots.get(chunk), state.bytes());
+        let Some(Slot { offset, .. }) = slot.filter(|slot| bytes <= slot.capacity).copied() else {
+            let capacity = slot.map_or(0, |slot| slot.capacity);
             return Err(ChunkError::TooLarge { generation, chunk, bytes, capacity }.at(&spill.path));
-        }
-        let (file, made) = spill.opened_or_made()?;
+        };
+        let file = spill.opened_or_made()?;
         record::write(&file, &spill.path, offset, Key { generation, chunk }, &state)?;
         // After the write: a sync that runs meanwhile must not take it for synced.
-        spill.unsynced.store(true, Ordering::Release);
-        self.names_unsynced.fetch_or(made, Ordering::Release);
+        spill.values_unsynced.store(true, Ordering::Release);
         Ok(())
     }
 
     fn get(&self, generation: Generation, chunk: usize) -> Result<ChunkState> {
         let spill = self.file(generation);
         let key = Key { generation, chunk };
-        let Slot { offset, capacity } = spill.slot(chunk)?;
-        let file = spill.opened().ok_or_else(|| key.missing().at(&spill.path))?;
+        let missing = || key.missing().at(&spill.path);
+        let Slot { offset, capacity } = *spill.slots.get(chunk).ok_or_else(missing)?;
+        let file = spill.opened().ok_or_else(missing)?;
         record::read(&file, &spill.path, offset, capacity, key)
     }
 
@@ -142,9 +144,10 @@ impl ActivationStore for SpilledStore {
 
     fn drop_generation(&self, generation: Generation) -> Result<()> {
         let spill = self.file(generation);
-        let dropped = spill.file.write().unwrap_or_else(PoisonError::into_inner).take();
-        spill.unsynced.store(false, Ordering::Release);
-        if dropped.is_some() {
+        // Held to the end, so that no new file is removed in place of the old one.
+        let mut file = spill.file.write().unwrap_or_else(PoisonError::into_inner);
+        spill.values_unsynced.store(false, Ordering::Release);
+        if file.take().is_some() {
             fs::remove_file(&spill.path).map_err(SliError::io("cannot remove", &spill.path))?;
         }
         Ok(())
@@ -152,15 +155,17 @@ impl ActivationStore for SpilledStore {
 
     fn sync(&self) -> Result<()> {
         for spill in &self.files {
-            if spill.unsynced.swap(false, Ordering::AcqRel)
+            // What could not be synced is still to be synced.
+            if spill.values_unsynced.swap(false, Ordering::AcqRel)
                 && let Some(file) = spill.opened()
             {
-                sync_file(&file, &spill.path)
-                    .inspect_err(|_| spill.unsynced.store(true, Ordering::Release))?;
+                let synced = file.sync_data().map_err(SliError::io("cannot sync", &spill.path));
+                synced.inspect_err(|_| spill.values_unsynced.store(true, Ordering::Release))?;
             }
-        }
-        if self.names_unsynced.swap(false, Ordering::AcqRel) {
-            sync_directory(&self.dir).inspect_err(|_| self.names_unsynced.store(true, Ordering::Release))?;
+            if spill.name_unsynced.swap(false, Ordering::AcqRel) {
+                let synced = sync_directory(&self.dir);
+                synced.inspect_err(|_| spill.name_unsynced.store(true, Ordering::Release))?;
+            }
         }
         Ok(())
     }
@@ -168,8 +173,4 @@ impl ActivationStore for SpilledStore {
     fn is_durable(&self) -> bool {
         true
     }
-}
-
-fn sync_file(file: &File, path: &Path) -> Result<()> {
-    file.sync_data().map_err(SliError::io("cannot sync", path))
 }

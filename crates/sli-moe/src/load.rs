@@ -7,9 +7,9 @@ use crate::routing::Routing;
 /// How often each expert of a layer was chosen, and with which weight, summed over tokens.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RouterLoad {
-    /// Tokens that chose the expert, [num_experts].
+    /// Tokens that chose the expert, one per expert.
     pub tokens: Vec<u64>,
-    /// Sum of their weights, [num_experts].
+    /// Sum of their weights, one per expert.
     pub weight: Vec<f64>,
 }
 
