@@ -15,7 +15,7 @@ use std::time::Duration;
 use sli_cache::*;
 
 const RUN: &str = "SLI_CACHE_CRASH_RUN";
-const STAGES: usize = 40;
+const STAGES: usize = 15;
 const CHUNKS: usize = 7;
 
 /// How a run keeps its activations, and after how many chunks it commits.
