@@ -46,11 +46,15 @@ impl RowSummary {
         &self.top
     }
 
+    /// Takes in a value, unless it is NaN.
     fn offer(&mut self, value: f32, index: usize) {
-        if value.is_nan() || self.top.len() == self.k && !(value > self.threshold()) {
+        if value.is_nan() {
             return;
         }
         if self.top.len() == self.k {
+            if value <= self.threshold() {
+                return;
+            }
             self.top.pop();
         }
         let place = self.top.partition_point(|entry| entry.0 >= value);

@@ -80,6 +80,8 @@ pub fn attention(
     (0..tiles.len() * a.num_heads).into_par_iter().for_each(|task| {
         let ((sample, row), head) = (tiles[task % tiles.len()], task / tiles.len());
         let tile = QueryTile {
+            isa,
+            precision,
             attention: a,
             operands: &operands,
             query,

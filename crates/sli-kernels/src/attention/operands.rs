@@ -110,13 +110,14 @@ impl ProductKernel for Pack<'_> {
         let Sample { first_row, rows, .. } = self.sample;
         let key_rows = PlainRows { values: self.key, columns: self.a.num_kv_heads * self.a.head_dim };
         let keys = self.sample.keys + self.head * self.sample.key_stride;
-        for row in 0..rows {
-            let at = keys + (row / GROUP * self.head_lines * GROUP + row % GROUP) * LINE;
-            let column = self.head * self.a.head_dim;
-            // SAFETY: the place belongs to this sample, head and row alone, and has the lines of head_dim values.
+        let column = self.head * self.a.head_dim;
+        let columns = column..column + self.a.head_dim;
+        for row in (0..rows).step_by(GROUP) {
+            let (from, count) = (first_row + row, GROUP.min(rows - row));
+            // SAFETY: the place belongs to this sample, head and group alone, and has the lines of 24 rows.
             unsafe {
-                let out = self.keys.at(at);
-                pack_rows(a, &key_rows, first_row + row, column, self.a.head_dim, out, GROUP * LINE);
+                let out = self.keys.at(keys + row * self.head_lines * LINE);
+                pack_rows(a, &key_rows, from..from + count, columns.clone(), out, LINE, GROUP * LINE);
             }
         }
         let stride = self.a.value_dim.next_multiple_of(GROUP);

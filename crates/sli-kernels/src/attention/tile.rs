@@ -2,9 +2,12 @@
 
 use super::operands::Operands;
 use super::{Attention, Bias};
+use crate::isa::Isa;
 use crate::linear::Activations;
 use crate::math::{exp, tanh};
-use crate::product::{Arithmetic, Combine, GROUP, LINE, Layout, ProductKernel, pack_activations, tile};
+use crate::product::{
+    Ahead, Arithmetic, Combine, GROUP, LINE, Layout, Precision, ProductKernel, Tile, pack_activations,
+};
 use crate::scratch::{Scratch, SharedMut};
 use crate::simd::Simd;
 
@@ -16,6 +19,8 @@ const ALIGNMENT: usize = 96;
 const MAX_LANES: usize = 64;
 
 pub(super) struct QueryTile<'a> {
+    pub(super) isa: Isa,
+    pub(super) precision: Precision,
     pub(super) attention: &'a Attention<'a>,
     pub(super) operands: &'a Operands,
     pub(super) query: &'a [f32],
@@ -49,7 +54,6 @@ impl ProductKernel for QueryTile<'_> {
     fn run<A: Arithmetic>(self, a: A) {
         let Attention { num_heads, num_kv_heads, head_dim, value_dim, mask, sinks, .. } = *self.attention;
         let lanes = self.rows.next_multiple_of(A::S::LANES);
-        let vectors = lanes / A::S::LANES;
         let head_lines = self.operands.head_lines;
         let value_stride = self.operands.value_stride;
         let kv_head = self.head / (num_heads / num_kv_heads);
@@ -75,39 +79,37 @@ impl ProductKernel for QueryTile<'_> {
         for block in (begin..end).step_by(BLOCK) {
             let count = BLOCK.min(end - block);
             for group in (0..count).step_by(GROUP) {
-                let w = keys[(block + group) * head_lines * LINE..].as_ptr();
-                let rows = GROUP.min(count - group);
-                let out = scores[group * lanes..].as_mut_ptr();
-                let layout = Layout { line: GROUP * LINE, unit: 1 };
+                let tile = Tile {
+                    lanes,
+                    rows: GROUP.min(count - group),
+                    lines: head_lines,
+                    x: queries.as_ptr(),
+                    w: keys[(block + group) * head_lines * LINE..].as_ptr(),
+                    layout: Layout::Grouped,
+                    out: scores[group * lanes..].as_mut_ptr(),
+                    stride: lanes,
+                    combine: Combine::Store,
+                    ahead: Ahead::NOTHING,
+                };
                 // SAFETY: the group of keys is whole, and the scores of a block are whole groups.
-                unsafe {
-                    let x = queries.as_ptr();
-                    tile::<A, LINE>(
-                        a,
-                        vectors,
-                        rows,
-                        head_lines,
-                        x,
-                        w,
-                        layout,
-                        out,
-                        lanes,
-                        Combine::Store,
-                        |_, _| {},
-                    );
-                }
+                unsafe { tile.run(self.isa, self.precision) };
             }
             self.softmax(a, block, count, lanes, scores, &mut state);
-            let lines = count.div_ceil(LINE * A::VALUES);
-            let w = values[block / A::VALUES * value_stride..].as_ptr();
-            let layout = Layout { line: LINE * value_stride, unit: value_stride };
-            let combine = Combine::ScaleAndAdd(state.factor.as_ptr());
+            let tile = Tile {
+                lanes,
+                rows: value_dim,
+                lines: count.div_ceil(LINE * A::VALUES),
+                x: scores.as_ptr(),
+                w: values[block / A::VALUES * value_stride..].as_ptr(),
+                layout: Layout::ByUnit(value_stride),
+                out: sums.as_mut_ptr(),
+                stride: lanes,
+                combine: Combine::ScaleAndAdd(state.factor.as_ptr()),
+                ahead: Ahead::NOTHING,
+            };
             // SAFETY: values are padded to whole lines and to 24 columns, as are the sums; the weights of the softmax
             // are zero up to a whole line.
-            unsafe {
-                let (x, out) = (scores.as_ptr(), sums.as_mut_ptr());
-                tile::<A, 1>(a, vectors, value_dim, lines, x, w, layout, out, lanes, combine, |_, _| {});
-            }
+            unsafe { tile.run(self.isa, self.precision) };
         }
         self.write_out(a, sums, lanes, &state);
     }

@@ -1,6 +1,6 @@
 //! 8-bit floats e4m3 with a scale for each block of rows and columns.
 
-use super::{Rows, for_each_run};
+use super::{Encoding, Rows, Storage, for_each_run};
 use crate::simd::{Simd, e4m3_to_f32};
 
 #[derive(Clone, Copy)]
@@ -55,7 +55,7 @@ impl Rows for Fp8Rows<'_> {
     }
 
     #[inline(always)]
-    fn address(&self, row: usize, column: usize) -> *const u8 {
-        self.codes.as_ptr().wrapping_add(row * self.columns + column)
+    fn storage(&self) -> Storage {
+        Storage { start: self.codes.as_ptr(), pitch: self.columns, bits: 8, encoding: Encoding::Other }
     }
 }

@@ -1,6 +1,6 @@
 //! Integers of 8 or 4 bits with a scale and a zero point for each group of columns.
 
-use super::{Rows, for_each_run};
+use super::{Encoding, Rows, Storage, for_each_run};
 use crate::simd::Simd;
 
 /// `i8`: one value a byte. `u8`: two values a byte, the even column in the low half.
@@ -117,7 +117,12 @@ impl<T: Code> Rows for IntRows<'_, T> {
     }
 
     #[inline(always)]
-    fn address(&self, row: usize, column: usize) -> *const u8 {
-        self.codes.as_ptr().wrapping_add(row * self.stride() + column / T::PER_BYTE).cast()
+    fn storage(&self) -> Storage {
+        Storage {
+            start: self.codes.as_ptr().cast(),
+            pitch: self.stride(),
+            bits: 8 / T::PER_BYTE,
+            encoding: Encoding::Other,
+        }
     }
 }

@@ -11,6 +11,24 @@ pub(crate) use plain::PlainRows;
 
 use crate::simd::Simd;
 
+/// Where the values of a matrix are: row `r` begins `r * pitch` bytes after `start`, and values take `bits` each.
+#[derive(Clone, Copy)]
+pub(crate) struct Storage {
+    pub(crate) start: *const u8,
+    pub(crate) pitch: usize,
+    pub(crate) bits: usize,
+    /// What the bits are as they stand.
+    pub(crate) encoding: Encoding,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    F32,
+    Bf16,
+    /// Something that has to be decoded.
+    Other,
+}
+
 /// The rows of a weight matrix. Values come in *runs*: columns that share a scale.
 pub(crate) trait Rows: Copy + Send + Sync {
     /// What the values of a run share.
@@ -31,12 +49,14 @@ pub(crate) trait Rows: Copy + Send + Sync {
     /// The values at `column..column + out.len()` of a row, wherever runs begin and end.
     fn widen(&self, row: usize, column: usize, out: &mut [f32]);
 
-    /// Where the values from `column` on are stored, for prefetching.
-    fn address(&self, row: usize, column: usize) -> *const u8;
+    /// How the values lie in memory.
+    fn storage(&self) -> Storage;
 
-    /// The stored values from `column` on, where they are bf16 and need no conversion.
-    fn as_bf16(&self, _row: usize, _column: usize) -> Option<*const bf16> {
-        None
+    /// The stored values from `column` on, where they are bf16.
+    #[inline(always)]
+    fn as_bf16(&self, row: usize, column: usize) -> Option<*const bf16> {
+        let Storage { start, pitch, encoding, .. } = self.storage();
+        (encoding == Encoding::Bf16).then(|| start.wrapping_add(row * pitch + 2 * column).cast())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::Rows;
+use super::{Encoding, Rows, Storage};
 use crate::simd::Simd;
 
 #[derive(Clone, Copy)]
@@ -13,16 +13,16 @@ pub(crate) struct PlainRows<'a, T> {
 
 /// A float that widens exactly to f32.
 pub(crate) trait Float: Copy + Send + Sync + Into<f32> {
+    const ENCODING: Encoding;
+
     /// # Safety
     /// `LANES` values can be read at `p`.
     unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F;
-
-    fn as_bf16(_p: *const Self) -> Option<*const bf16> {
-        None
-    }
 }
 
 impl Float for f32 {
+    const ENCODING: Encoding = Encoding::F32;
+
     #[inline(always)]
     unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F {
         // SAFETY: the caller vouches for LANES values at `p`.
@@ -31,19 +31,18 @@ impl Float for f32 {
 }
 
 impl Float for bf16 {
+    const ENCODING: Encoding = Encoding::Bf16;
+
     #[inline(always)]
     unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F {
         // SAFETY: the caller vouches for LANES values at `p`.
         unsafe { simd.load_bf16(p) }
     }
-
-    #[inline(always)]
-    fn as_bf16(p: *const Self) -> Option<*const bf16> {
-        Some(p)
-    }
 }
 
 impl Float for f16 {
+    const ENCODING: Encoding = Encoding::Other;
+
     #[inline(always)]
     unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F {
         // SAFETY: the caller vouches for LANES values at `p`.
@@ -81,12 +80,8 @@ impl<T: Float> Rows for PlainRows<'_, T> {
     }
 
     #[inline(always)]
-    fn address(&self, row: usize, column: usize) -> *const u8 {
-        self.values.as_ptr().wrapping_add(row * self.columns + column).cast()
-    }
-
-    #[inline(always)]
-    fn as_bf16(&self, row: usize, column: usize) -> Option<*const bf16> {
-        T::as_bf16(self.values.as_ptr().wrapping_add(row * self.columns + column))
+    fn storage(&self) -> Storage {
+        let (start, size) = (self.values.as_ptr().cast(), size_of::<T>());
+        Storage { start, pitch: self.columns * size, bits: 8 * size, encoding: T::ENCODING }
     }
 }

@@ -91,7 +91,7 @@ impl Stored {
             "int8" | "int8 zero" => (f32::from(self.signed[at]) - zero(0.0)) * self.scales[index],
             _ => {
                 let byte = self.bytes[row * self.columns.div_ceil(2) + column / 2];
-                let code = if column % 2 == 0 { byte & 15 } else { byte >> 4 };
+                let code = if column.is_multiple_of(2) { byte & 15 } else { byte >> 4 };
                 (f32::from(code) - zero(8.0)) * self.scales[index]
             }
         }

@@ -1,83 +1,85 @@
-//! Products of few rows of x, where lanes run along the summed dimension and w is read once, in stored order.
+//! Products of few rows of x, where lanes run along the summed dimension.
 
-use super::{Arithmetic, F, LINE};
-use crate::formats::Rows;
+use super::{Arithmetic, LINE};
 use crate::simd::Simd;
 
-/// Values of a line at most.
-const LINE_VALUES: usize = 2 * LINE;
+/// Rows of x up to which dot products are used.
+pub(crate) const MAX_DOT: usize = 8;
 
-/// `out[i * out_stride + r] = x[i] . w[row + r]` for M rows of x and R rows of w.
-///
-/// # Safety
-/// * M rows of units in whole lines, `lines * 16` units apart, can be read at `x`.
-/// * `row + R` is at most the rows of w.
-/// * out: R values in each of M rows can be written.
-#[inline(always)]
-pub(crate) unsafe fn dot_rows<A: Arithmetic, W: Rows, const M: usize, const R: usize>(
-    a: A,
-    x: *const f32,
-    w: &W,
-    row: usize,
-    out: *mut f32,
-    out_stride: usize,
-) {
-    let (s, lanes, width) = (a.simd(), A::S::LANES, LINE * A::VALUES);
-    let (columns, run) = (w.columns(), w.run());
-    let x_stride = columns.div_ceil(width) * LINE;
-    let mut sums = [[s.splat(0.0); R]; M];
-    let mut at = 0;
-    // SAFETY: (of this macro's uses) the vectors of w come from rows of w or from a line of values, those of x from
-    // the units at the same place, which exist since rows of x are padded to whole lines.
-    macro_rules! accumulate {
-        ($unit:expr, |$r:ident| $weights:expr) => {
-            unsafe {
-                let mut units = [s.splat(0.0); M];
-                for (i, units) in units.iter_mut().enumerate() {
-                    *units = s.load_at(x.add(i * x_stride + $unit));
-                }
-                for $r in 0..R {
-                    let weights: F<A> = $weights;
-                    for i in 0..M {
-                        sums[i][$r] = a.multiply_add(sums[i][$r], units[i], weights);
-                    }
-                }
-            }
-        };
+/// Rows of w that are dotted with `m` rows of x at a time, so that all sums stay in registers.
+pub(crate) const fn dot_rows(m: usize) -> usize {
+    match m {
+        1 => 8,
+        2 => 6,
+        3..=5 => 4,
+        6..=8 => 3,
+        _ => panic!("more rows than MAX_DOT"),
     }
-    if run.is_multiple_of(LINE_VALUES) || run >= columns {
-        while at + width <= columns {
-            let index = at / run;
-            let run_end = columns.min((index + 1).saturating_mul(run));
-            let scales: [W::Scale<A::S>; R] = std::array::from_fn(|r| w.scale(s, row + r, index));
-            while at + width <= run_end {
-                for unit in (0..LINE).step_by(lanes) {
-                    accumulate!(at / A::VALUES + unit, |r| a.load_weights(
-                        w,
-                        row + r,
-                        at + unit * A::VALUES,
-                        scales[r]
-                    ));
-                }
-                at += width;
+}
+
+/// `sums[i][r] += x[i] . w[r]` for all [`dot_rows`] rows of w, lane by lane.
+#[derive(Clone, Copy)]
+pub(crate) struct Dot {
+    /// Rows of x, from 1 to [`MAX_DOT`].
+    pub(crate) m: usize,
+    /// Lines of units that are summed over.
+    pub(crate) lines: usize,
+    pub(crate) x: *const f32,
+    /// Distance between rows of x.
+    pub(crate) x_stride: usize,
+    pub(crate) w: *const u8,
+    /// Distance between rows of w in bytes; units need no alignment.
+    pub(crate) w_stride: usize,
+    /// `[m][dot_rows(m)]` vectors, 16 values apart.
+    pub(crate) sums: *mut f32,
+}
+
+impl Dot {
+    /// # Safety
+    /// All units of `lines` lines of m rows of x and `dot_rows(m)` rows of w can be read, all sums read and written.
+    #[inline(always)]
+    pub(crate) unsafe fn run<A: Arithmetic>(self, a: A) {
+        // SAFETY: passed on to the caller; R is `dot_rows(M)`.
+        unsafe {
+            match self.m {
+                1 => self.accumulate::<A, 1, { dot_rows(1) }>(a),
+                2 => self.accumulate::<A, 2, { dot_rows(2) }>(a),
+                3 => self.accumulate::<A, 3, { dot_rows(3) }>(a),
+                4 => self.accumulate::<A, 4, { dot_rows(4) }>(a),
+                5 => self.accumulate::<A, 5, { dot_rows(5) }>(a),
+                6 => self.accumulate::<A, 6, { dot_rows(6) }>(a),
+                7 => self.accumulate::<A, 7, { dot_rows(7) }>(a),
+                _ => self.accumulate::<A, 8, { dot_rows(8) }>(a),
             }
         }
     }
-    while at < columns {
-        let length = width.min(columns - at);
-        let mut values = [[0.0; LINE_VALUES]; R];
-        for (r, values) in values.iter_mut().enumerate() {
-            w.widen(row + r, at, &mut values[..length]);
+
+    #[inline(always)]
+    unsafe fn accumulate<A: Arithmetic, const M: usize, const R: usize>(self, a: A) {
+        let s = a.simd();
+        let mut sums = [[s.splat(0.0); M]; R];
+        for unit in (0..self.lines * LINE).step_by(A::S::LANES) {
+            let mut x = [s.splat(0.0); M];
+            for (i, x) in x.iter_mut().enumerate() {
+                // SAFETY: the caller vouches for the units of x.
+                *x = unsafe { s.load_at(self.x.add(i * self.x_stride + unit)) };
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: the caller vouches for the units of w.
+                let w = unsafe { s.load_at(self.w.add(r * self.w_stride).cast::<f32>().add(unit)) };
+                for i in 0..M {
+                    sums[i] = a.multiply_add(sums[i], x[i], w);
+                }
+            }
         }
-        for unit in (0..LINE).step_by(lanes) {
-            accumulate!(at / A::VALUES + unit, |r| a.load(values[r].as_ptr().add(unit * A::VALUES)));
-        }
-        at += width;
-    }
-    for (i, sums) in sums.iter().enumerate() {
-        for (r, &sum) in sums.iter().enumerate() {
-            // SAFETY: the caller vouches for R values in each of M rows.
-            unsafe { *out.add(i * out_stride + r) = s.sum(sum) };
+        for (r, sums) in sums.iter().enumerate() {
+            for (i, &sum) in sums.iter().enumerate() {
+                // SAFETY: the caller vouches for the sums.
+                unsafe {
+                    let place = self.sums.add((i * R + r) * LINE);
+                    s.store_at(place, s.add(s.load_at(place), sum));
+                }
+            }
         }
     }
 }

@@ -7,9 +7,9 @@ mod dot;
 mod pack;
 mod tile;
 
-pub(crate) use dot::dot_rows;
-pub(crate) use pack::{pack_activations, pack_rows, prepare_row};
-pub(crate) use tile::{Combine, Layout, tile};
+pub(crate) use dot::{Dot, MAX_DOT, dot_rows};
+pub(crate) use pack::{Weights, pack_activations, pack_rows, prepare_row};
+pub(crate) use tile::{Ahead, Combine, Layout, Tile};
 
 use half::bf16;
 

@@ -1,9 +1,10 @@
 //! Laying operands out in units.
 
-use half::bf16;
+use std::ops::Range;
 
-use super::{Arithmetic, GROUP, LINE};
-use crate::formats::Rows;
+use super::{Arithmetic, LINE, Precision, ProductKernel, dispatch_product};
+use crate::formats::{Rows, Storage};
+use crate::isa::Isa;
 use crate::linear::Activations;
 use crate::simd::Simd;
 
@@ -14,7 +15,7 @@ const LINE_VALUES: usize = 2 * LINE;
 /// # Safety
 /// The values lie within the row, `column` is a multiple of 32, and the lines can be written at `out`.
 #[inline(always)]
-pub(crate) unsafe fn pack_rows<A: Arithmetic, R: Rows>(
+unsafe fn pack_row<A: Arithmetic, R: Rows>(
     a: A,
     rows: &R,
     row: usize,
@@ -99,15 +100,15 @@ unsafe fn pack_line<A: Arithmetic>(a: A, x: Activations, first: usize, length: u
     }
 }
 
-/// Units of one row of `k` activations, zero-padded to whole lines.
+/// Units of the `k` activations from `first` on, zero-padded to whole lines.
 /// # Safety
 /// The lines can be written at `out`.
 #[inline(always)]
-pub(crate) unsafe fn prepare_row<A: Arithmetic>(a: A, x: Activations, row: usize, k: usize, out: *mut f32) {
+pub(crate) unsafe fn prepare_row<A: Arithmetic>(a: A, x: Activations, first: usize, k: usize, out: *mut f32) {
     let width = LINE * A::VALUES;
     for (line, at) in (0..k).step_by(width).enumerate() {
         // SAFETY: the caller vouches for all lines.
-        unsafe { pack_line(a, x, row * k + at, width.min(k - at), out.add(line * LINE)) };
+        unsafe { pack_line(a, x, first + at, width.min(k - at), out.add(line * LINE)) };
     }
 }
 
@@ -148,26 +149,89 @@ pub(crate) unsafe fn pack_activations<A: Arithmetic>(
     }
 }
 
-impl Activations<'_> {
-    /// Number of values.
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Activations::F32(x) => x.len(),
-            Activations::Bf16(x) => x.len(),
+/// The values `columns` of `rows`: the lines of each row are `line_stride` apart, the rows `row_stride`.
+/// # Safety
+/// As for [`Weights::pack`].
+#[inline(always)]
+pub(crate) unsafe fn pack_rows<A: Arithmetic, R: Rows>(
+    a: A,
+    weights: &R,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    out: *mut f32,
+    row_stride: usize,
+    line_stride: usize,
+) {
+    for (i, row) in rows.enumerate() {
+        // SAFETY: the caller vouches for all rows.
+        unsafe {
+            pack_row(a, weights, row, columns.start, columns.len(), out.add(i * row_stride), line_stride)
+        };
+    }
+}
+
+/// A weight matrix of any format, as code that does not depend on the format sees it.
+pub(crate) trait Weights: Sync {
+    fn columns(&self) -> usize;
+
+    fn storage(&self) -> Storage;
+
+    /// Packs the values `columns` of `rows`: the lines of each row are `line_stride` apart, the rows `row_stride`.
+    /// # Safety
+    /// The values lie within the matrix, `columns` begins at a multiple of 32 (unless a run is a whole row), and the lines can be written at `out`.
+    unsafe fn pack(
+        &self,
+        isa: Isa,
+        precision: Precision,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        out: *mut f32,
+        row_stride: usize,
+        line_stride: usize,
+    );
+}
+
+impl<R: Rows> Weights for R {
+    fn columns(&self) -> usize {
+        Rows::columns(self)
+    }
+
+    fn storage(&self) -> Storage {
+        Rows::storage(self)
+    }
+
+    unsafe fn pack(
+        &self,
+        isa: Isa,
+        precision: Precision,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        out: *mut f32,
+        row_stride: usize,
+        line_stride: usize,
+    ) {
+        /// Rows whose values and places the caller of `pack` has vouched for.
+        struct Vouched<'a, R> {
+            weights: &'a R,
+            rows: Range<usize>,
+            columns: Range<usize>,
+            out: *mut f32,
+            row_stride: usize,
+            line_stride: usize,
         }
+        impl<R: Rows> ProductKernel for Vouched<'_, R> {
+            type Output = ();
+            #[inline(always)]
+            fn run<A: Arithmetic>(self, a: A) {
+                let Self { weights, rows, columns, out, row_stride, line_stride } = self;
+                // SAFETY: vouched for.
+                unsafe { pack_rows(a, weights, rows, columns, out, row_stride, line_stride) };
+            }
+        }
+        dispatch_product(
+            isa,
+            precision,
+            Vouched { weights: self, rows, columns, out, row_stride, line_stride },
+        );
     }
 }
-
-impl<'a> From<&'a [f32]> for Activations<'a> {
-    fn from(x: &'a [f32]) -> Self {
-        Activations::F32(x)
-    }
-}
-
-impl<'a> From<&'a [bf16]> for Activations<'a> {
-    fn from(x: &'a [bf16]) -> Self {
-        Activations::Bf16(x)
-    }
-}
-
-const _: () = assert!(GROUP.is_multiple_of(12) && GROUP.is_multiple_of(8));

@@ -3,15 +3,17 @@
 //! Lanes are rows of x: x is laid out as `[unit][lane]`, each unit of w is broadcast against all lanes, and the
 //! result comes out transposed, `[row of w][lane]`. Weights thus need no transposition at all.
 
-use super::{Arithmetic, F, LINE};
+use super::{Arithmetic, GROUP, LINE, Precision, ProductKernel, dispatch_product};
+use crate::isa::Isa;
 use crate::simd::Simd;
 
-/// Where the units of w are: row `r`, unit `16 * l + q` at `l * line + q * unit + r * ROW`, ROW being a constant of
-/// the code.
+/// Where the units of w are.
 #[derive(Clone, Copy)]
-pub(crate) struct Layout {
-    pub(crate) line: usize,
-    pub(crate) unit: usize,
+pub(crate) enum Layout {
+    /// Lines of 24 rows of 16 units, `[line][24][16]`.
+    Grouped,
+    /// `[unit][row]`, with this distance between units.
+    ByUnit(usize),
 }
 
 /// What becomes of the products.
@@ -21,112 +23,152 @@ pub(crate) enum Combine {
     Store,
     /// They are added to it.
     Add,
-    /// It is multiplied by a factor for each lane first; the factors are an aligned vector for each vector of lanes.
+    /// It is multiplied by a factor for each lane first.
     ScaleAndAdd(*const f32),
 }
 
-/// `out[r][lane] = sum over units of w[r][unit] * x[unit][lane]` for `rows` rows and `vectors` vectors of lanes.
-///
-/// `ahead(line)` is called once for each line and step of rows, for prefetching.
-///
-/// # Safety
-/// * x: `lines * 16` units of `vectors * LANES` lanes can be read at `x`.
-/// * w: every unit of `lines` lines and `rows` rounded up to a multiple of `ACCUMULATORS / vectors` can be read.
-/// * out: as many rows of `vectors * LANES` values, `out_stride` apart, can be read and written.
-/// * `vectors` is from 1 to `TILE_VECTORS`.
-#[inline(always)]
-pub(crate) unsafe fn tile<A: Arithmetic, const ROW: usize>(
-    a: A,
-    vectors: usize,
-    rows: usize,
-    lines: usize,
-    x: *const f32,
-    w: *const f32,
-    layout: Layout,
-    out: *mut f32,
-    out_stride: usize,
-    combine: Combine,
-    ahead: impl Fn(usize, usize),
-) {
-    macro_rules! sweep {
-        ($vectors:literal, $step:literal) => {
-            for first in (0..rows).step_by($step) {
-                // SAFETY: the caller vouches for all steps of rows.
-                unsafe {
-                    let (w, out) = (w.add(first * ROW), out.add(first * out_stride));
-                    step::<A, $vectors, $step, ROW>(
-                        a,
-                        lines,
-                        x,
-                        w,
-                        layout,
-                        out,
-                        out_stride,
-                        combine,
-                        |line| {
-                            ahead(first / $step, line);
-                        },
-                    );
-                }
-            }
-        };
-    }
-    match (A::S::ACCUMULATORS, vectors) {
-        (24, 1) => sweep!(1, 24),
-        (24, 2) => sweep!(2, 12),
-        (24, 3) => sweep!(3, 8),
-        (24, _) => sweep!(4, 6),
-        (12, 1) => sweep!(1, 12),
-        (12, _) => sweep!(2, 6),
-        _ => sweep!(1, 4),
+/// Memory that will be needed soon: as many rows as the tile has, `pitch` bytes apart, `line` bytes for each line.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    pub(crate) start: *const u8,
+    pub(crate) pitch: usize,
+    pub(crate) line: usize,
+}
+
+impl Ahead {
+    /// Nothing in particular.
+    pub(crate) const NOTHING: Self = Self { start: std::ptr::null(), pitch: 0, line: 0 };
+
+    #[inline(always)]
+    fn prefetch(self, row: usize, line: usize) {
+        let address = self.start.wrapping_add(row * self.pitch + line * self.line);
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: prefetching reads nothing and accepts any address; SSE is part of the baseline.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T1>(address.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = address;
     }
 }
 
-/// A tile of `MV` vectors by `NR` rows, all of it in registers.
+/// `out[r][lane] = sum over units of w[r][unit] * x[unit][lane]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile {
+    /// Lanes, a multiple of `LANES` up to `LANES * TILE_VECTORS`.
+    pub(crate) lanes: usize,
+    /// Rows of w.
+    pub(crate) rows: usize,
+    /// Lines of units that are summed over.
+    pub(crate) lines: usize,
+    pub(crate) x: *const f32,
+    pub(crate) w: *const f32,
+    pub(crate) layout: Layout,
+    pub(crate) out: *mut f32,
+    /// Distance between rows of `out`.
+    pub(crate) stride: usize,
+    pub(crate) combine: Combine,
+    pub(crate) ahead: Ahead,
+}
+
+impl Tile {
+    /// Computes the tile; `isa` must be available.
+    ///
+    /// # Safety
+    /// All units of `lines` lines can be read: of `lanes` lanes at `x`, of `rows` rounded up to a multiple of 24 at
+    /// `w`. As many rows of `lanes` values can be read and written at `out`. Factors of [`Combine::ScaleAndAdd`] can
+    /// be read for all lanes.
+    pub(crate) unsafe fn run(self, isa: Isa, precision: Precision) {
+        /// A tile whose pointers the caller of `run` has vouched for.
+        struct Vouched(Tile);
+        impl ProductKernel for Vouched {
+            type Output = ();
+            #[inline(always)]
+            fn run<A: Arithmetic>(self, a: A) {
+                match self.0.layout {
+                    Layout::Grouped => sweep::<A, LINE>(a, self.0, GROUP * LINE, 1),
+                    Layout::ByUnit(unit) => sweep::<A, 1>(a, self.0, LINE * unit, unit),
+                }
+            }
+        }
+        dispatch_product(isa, precision, Vouched(self));
+    }
+}
+
+/// Covers the tile by steps of rows. Row `r`, unit `16 * l + q` of w is at `l * line + q * unit + r * ROW`.
+#[inline(always)]
+fn sweep<A: Arithmetic, const ROW: usize>(a: A, tile: Tile, line: usize, unit: usize) {
+    macro_rules! steps {
+        ($vectors:literal, $rows:literal) => {
+            for first in (0..tile.rows).step_by($rows) {
+                // SAFETY: the caller of `Tile::run` has vouched for rows up to a multiple of 24, which every step
+                // divides.
+                unsafe { step::<A, $vectors, $rows, ROW>(a, tile, first, line, unit) };
+            }
+        };
+    }
+    let vectors = tile.lanes / A::S::LANES;
+    if A::S::ACCUMULATORS == 24 {
+        match vectors {
+            1 => steps!(1, 24),
+            2 => steps!(2, 12),
+            3 => steps!(3, 8),
+            _ => steps!(4, 6),
+        }
+    } else if A::S::ACCUMULATORS == 12 {
+        match vectors {
+            1 => steps!(1, 12),
+            _ => steps!(2, 6),
+        }
+    } else {
+        steps!(1, 4);
+    }
+}
+
+/// `MV` vectors by `NR` rows from `first` on, all of it in registers.
 /// # Safety
-/// As for [`tile`], with NR rows.
+/// See [`Tile::run`], for these rows.
 #[inline(always)]
 unsafe fn step<A: Arithmetic, const MV: usize, const NR: usize, const ROW: usize>(
     a: A,
-    lines: usize,
-    mut x: *const f32,
-    w: *const f32,
-    layout: Layout,
-    out: *mut f32,
-    out_stride: usize,
-    combine: Combine,
-    ahead: impl Fn(usize),
+    tile: Tile,
+    first: usize,
+    line_stride: usize,
+    unit_stride: usize,
 ) {
-    let s = a.simd();
-    let lanes = A::S::LANES;
+    let (s, lanes) = (a.simd(), A::S::LANES);
     let mut sums = [[s.splat(0.0); MV]; NR];
-    for line in 0..lines {
-        ahead(line);
-        let mut w = w.wrapping_add(line * layout.line);
+    let mut x = tile.x;
+    for line in 0..tile.lines {
+        for r in 0..NR {
+            tile.ahead.prefetch(first + r, line);
+        }
+        let mut w = tile.w.wrapping_add(line * line_stride + first * ROW);
         for _ in 0..LINE {
             // SAFETY: the caller vouches for the units of every line.
             unsafe {
-                let mut lane_units = [s.splat(0.0); MV];
-                for (v, units) in lane_units.iter_mut().enumerate() {
+                let mut units = [s.splat(0.0); MV];
+                for (v, units) in units.iter_mut().enumerate() {
                     *units = s.load_at(x.add(v * lanes));
                 }
                 for (r, sums) in sums.iter_mut().enumerate() {
-                    let unit: F<A> = s.splat(*w.add(r * ROW));
+                    let unit = s.splat(*w.add(r * ROW));
                     for v in 0..MV {
-                        sums[v] = a.multiply_add(sums[v], lane_units[v], unit);
+                        sums[v] = a.multiply_add(sums[v], units[v], unit);
                     }
                 }
                 x = x.add(MV * lanes);
             }
-            w = w.wrapping_add(layout.unit);
+            w = w.wrapping_add(unit_stride);
         }
     }
     for (r, sums) in sums.iter().enumerate() {
         for (v, &sum) in sums.iter().enumerate() {
             // SAFETY: the caller vouches for NR rows of MV vectors, and for a factor for each lane.
             unsafe {
-                let out = out.add(r * out_stride + v * lanes);
-                let total = match combine {
+                let out = tile.out.add((first + r) * tile.stride + v * lanes);
+                let total = match tile.combine {
                     Combine::Store => sum,
                     Combine::Add => s.add(s.load_at(out), sum),
                     Combine::ScaleAndAdd(factors) => {

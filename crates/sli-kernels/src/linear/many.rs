@@ -1,0 +1,275 @@
+//! Products of many rows of x. They are packed into panels once; then tasks of a chunk of rows of w by a block of
+//! rows of x run in parallel. A task packs a group of rows of w at a time, which is where they are dequantised, and
+//! multiplies it with every panel of its block. Its sums stay transposed in scratch memory until they are complete.
+
+use rayon::prelude::*;
+
+use super::Activations;
+use crate::formats::Storage;
+use crate::isa::Isa;
+use crate::product::{
+    Ahead, Arithmetic, Combine, GROUP, Geometry, LINE, Layout, Precision, ProductKernel, Tile, Weights,
+    dispatch_product, pack_activations,
+};
+use crate::scratch::{Buffer, Scratch, SharedMut};
+use crate::simd::Simd;
+
+/// Rows of w in a task.
+const CHUNK: usize = 4 * GROUP;
+/// Rows of x in a task: a block of [`DEPTH`] lines of them stays in the second-level cache.
+const BLOCK: usize = 512;
+/// Rows of x that are packed at a time, which bounds the scratch memory.
+const SLAB: usize = 2 * BLOCK;
+/// Lines of k in a block.
+const DEPTH: usize = 16;
+
+/// `y = x W^T (+ bias)`.
+pub(super) fn multiply(
+    isa: Isa,
+    precision: Precision,
+    x: Activations,
+    w: &dyn Weights,
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    n: usize,
+) {
+    let k = w.columns();
+    for (slab, y) in y.chunks_mut(SLAB * n).enumerate() {
+        let m = y.len() / n;
+        let slab = Slab::pack(isa, precision, x.slice(slab * SLAB * k, m * k), m, k);
+        let (chunks, blocks) = (n.div_ceil(CHUNK), m.div_ceil(BLOCK));
+        let y = SharedMut::new(y);
+        (0..chunks * blocks).into_par_iter().for_each(|task| {
+            let (row, column) = (task / chunks * BLOCK, task % chunks * CHUNK);
+            let task = Task {
+                slab: &slab,
+                w,
+                bias,
+                first_row: row,
+                rows: BLOCK.min(m - row),
+                first_column: column,
+                columns: CHUNK.min(n - column),
+                n,
+                y,
+            };
+            task.run();
+        });
+    }
+}
+
+/// Up to [`SLAB`] rows of x, packed: for each block of k, for each panel, `[unit][lane]`.
+struct Slab {
+    isa: Isa,
+    precision: Precision,
+    geometry: Geometry,
+    /// Rows of x.
+    m: usize,
+    k: usize,
+    units: Buffer,
+}
+
+/// A part of k: lines from `first` on, `lines` of them.
+#[derive(Clone, Copy)]
+struct Depth {
+    first: usize,
+    lines: usize,
+}
+
+/// A part of x: rows from `first` on, as many lanes as it is packed in.
+#[derive(Clone, Copy)]
+struct Panel {
+    first: usize,
+    lanes: usize,
+}
+
+/// Packs a panel of x at `out`.
+struct PackPanel<'a> {
+    x: Activations<'a>,
+    slab: &'a Slab,
+    panel: Panel,
+    depth: Depth,
+    out: SharedMut,
+}
+
+impl ProductKernel for PackPanel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<A: Arithmetic>(self, a: A) {
+        let Slab { m, k, .. } = *self.slab;
+        let Panel { first, lanes } = self.panel;
+        let columns = self.depth.columns(LINE * A::VALUES, k);
+        let place = self.slab.place(self.depth, self.panel);
+        let at = first * k + columns.start;
+        // SAFETY: the place lies within the slab's units and belongs to this panel and depth alone.
+        unsafe {
+            pack_activations(
+                a,
+                self.x,
+                at,
+                k,
+                lanes.min(m - first),
+                columns.len(),
+                lanes,
+                self.out.at(place),
+            );
+        }
+    }
+}
+
+impl Depth {
+    /// The values of x or w that belong to it, with `width` values in a line.
+    fn columns(self, width: usize, k: usize) -> std::ops::Range<usize> {
+        self.first * width..k.min((self.first + self.lines) * width)
+    }
+}
+
+impl Slab {
+    fn pack(isa: Isa, precision: Precision, x: Activations, m: usize, k: usize) -> Self {
+        let geometry = Geometry::of(isa, precision);
+        let mut slab = Self { isa, precision, geometry, m, k, units: Buffer::zeros(0) };
+        let mut units = Buffer::zeros(slab.padded_rows() * geometry.lines(k) * LINE);
+        let out = SharedMut::new(units.as_mut_slice());
+        let parts: Vec<_> =
+            slab.depths().flat_map(|depth| slab.panels(0, m).map(move |panel| (depth, panel))).collect();
+        parts.into_par_iter().for_each(|(depth, panel)| {
+            dispatch_product(isa, precision, PackPanel { x, slab: &slab, panel, depth, out });
+        });
+        slab.units = units;
+        slab
+    }
+
+    /// Rows of x rounded up to whole vectors.
+    fn padded_rows(&self) -> usize {
+        self.m.next_multiple_of(self.geometry.lanes)
+    }
+
+    fn depths(&self) -> impl Iterator<Item = Depth> + use<> {
+        let lines = self.geometry.lines(self.k);
+        (0..lines).step_by(DEPTH).map(move |first| Depth { first, lines: DEPTH.min(lines - first) })
+    }
+
+    /// The panels of rows `first..end`.
+    fn panels(&self, first: usize, end: usize) -> impl Iterator<Item = Panel> + use<> {
+        let (panel, lanes) = (self.geometry.panel(), self.geometry.lanes);
+        (first..end)
+            .step_by(panel)
+            .map(move |first| Panel { first, lanes: panel.min((end - first).next_multiple_of(lanes)) })
+    }
+
+    /// Where a part of x begins in `units`.
+    fn place(&self, depth: Depth, panel: Panel) -> usize {
+        (depth.first * self.padded_rows() + panel.first * depth.lines) * LINE
+    }
+}
+
+/// A block of y: rows of x by rows of w (columns of y).
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    slab: &'a Slab,
+    w: &'a dyn Weights,
+    bias: Option<&'a [f32]>,
+    first_row: usize,
+    rows: usize,
+    first_column: usize,
+    columns: usize,
+    n: usize,
+    y: SharedMut,
+}
+
+impl Task<'_> {
+    fn run(self) {
+        let Slab { isa, precision, geometry, .. } = *self.slab;
+        let stride = self.rows.next_multiple_of(geometry.lanes);
+        let mut scratch = Scratch::take(CHUNK * stride + GROUP * DEPTH * LINE);
+        let (sums, group) = scratch.as_mut_slice().split_at_mut(CHUNK * stride);
+        for depth in self.slab.depths() {
+            for first in (0..self.columns).step_by(GROUP) {
+                self.multiply_group(first, depth, group, sums, stride);
+            }
+        }
+        dispatch_product(isa, precision, WriteOut { task: self, sums, stride });
+    }
+
+    /// Packs the group of rows of w from `first` on and adds its products with all panels to the sums.
+    fn multiply_group(&self, first: usize, depth: Depth, group: &mut [f32], sums: &mut [f32], stride: usize) {
+        let Slab { isa, precision, geometry, k, .. } = *self.slab;
+        let rows = GROUP.min(self.columns - first);
+        let row = self.first_column + first;
+        let columns = depth.columns(LINE * geometry.values, k);
+        // SAFETY: the rows and columns exist, and `group` holds DEPTH lines of 24 rows.
+        unsafe {
+            self.w.pack(isa, precision, row..row + rows, columns, group.as_mut_ptr(), LINE, GROUP * LINE);
+        }
+        let mut ahead = self.ahead(first, depth);
+        for panel in self.slab.panels(self.first_row, self.first_row + self.rows) {
+            let tile = Tile {
+                lanes: panel.lanes,
+                rows,
+                lines: depth.lines,
+                x: self.slab.units.as_slice()[self.slab.place(depth, panel)..].as_ptr(),
+                w: group.as_ptr(),
+                layout: Layout::Grouped,
+                out: sums[first * stride + panel.first - self.first_row..].as_mut_ptr(),
+                stride,
+                combine: if depth.first == 0 { Combine::Store } else { Combine::Add },
+                ahead,
+            };
+            // SAFETY: the panel and the group have the lines of this depth; the group has 24 rows, and so have the
+            // sums from `first` on, since CHUNK is a multiple of GROUP.
+            unsafe { tile.run(isa, precision) };
+            ahead = Ahead::NOTHING;
+        }
+    }
+
+    /// What the next group will read: the next rows at this depth, then the first ones at the next depth.
+    fn ahead(&self, first: usize, depth: Depth) -> Ahead {
+        let Storage { start, pitch, bits, .. } = self.w.storage();
+        let width = LINE * self.slab.geometry.values * bits / 8;
+        let (row, line) = if first + GROUP < self.columns {
+            (self.first_column + first + GROUP, depth.first)
+        } else {
+            (self.first_column, depth.first + depth.lines)
+        };
+        Ahead { start: start.wrapping_add(row * pitch + line * width), pitch, line: width }
+    }
+}
+
+/// Turns sums, `[column][row]`, into rows of y and adds the bias.
+struct WriteOut<'a> {
+    task: Task<'a>,
+    sums: &'a [f32],
+    stride: usize,
+}
+
+impl ProductKernel for WriteOut<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<A: Arithmetic>(self, a: A) {
+        let Self { task, sums, stride } = self;
+        let (s, lanes) = (a.simd(), A::S::LANES);
+        let mut turned = [[0.0; LINE]; LINE];
+        for column in (0..task.columns).step_by(lanes) {
+            let width = lanes.min(task.columns - column);
+            let bias = match task.bias {
+                Some(bias) => s.load_partial(&bias[task.first_column + column..][..width], 0.0),
+                None => s.splat(0.0),
+            };
+            for row in (0..task.rows).step_by(lanes) {
+                // SAFETY: the sums have CHUNK rows, a multiple of LANES, of `stride` values, another one.
+                unsafe {
+                    let from = sums[column * stride + row..].as_ptr();
+                    s.transpose(from, stride, turned.as_mut_ptr().cast(), LINE);
+                }
+                for (i, turned) in turned[..lanes.min(task.rows - row)].iter().enumerate() {
+                    let at = (task.first_row + row + i) * task.n + task.first_column + column;
+                    // SAFETY: these values of y belong to this task alone.
+                    let y = unsafe { std::slice::from_raw_parts_mut(task.y.at(at), width) };
+                    let values = s.add(s.load(turned), bias);
+                    if width == lanes { s.store(y, values) } else { s.store_partial(y, values) }
+                }
+            }
+        }
+    }
+}

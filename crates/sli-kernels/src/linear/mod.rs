@@ -1,0 +1,110 @@
+//! `y = x W^T`: the product of activations with a weight matrix as it is stored.
+
+mod few;
+mod many;
+
+use half::bf16;
+
+use crate::formats::Rows;
+use crate::isa::isa;
+use crate::matrix::{Matrix, WithRows};
+use crate::product::{MAX_DOT, Precision, Weights};
+
+/// The activations that enter a matrix product, row-major.
+#[derive(Clone, Copy, Debug)]
+pub enum Activations<'a> {
+    /// 32-bit floats.
+    F32(&'a [f32]),
+    /// bfloat16.
+    Bf16(&'a [bf16]),
+}
+
+impl<'a> From<&'a [f32]> for Activations<'a> {
+    fn from(x: &'a [f32]) -> Self {
+        Activations::F32(x)
+    }
+}
+
+impl<'a> From<&'a [bf16]> for Activations<'a> {
+    fn from(x: &'a [bf16]) -> Self {
+        Activations::Bf16(x)
+    }
+}
+
+impl<'a> Activations<'a> {
+    fn len(self) -> usize {
+        match self {
+            Activations::F32(x) => x.len(),
+            Activations::Bf16(x) => x.len(),
+        }
+    }
+
+    fn slice(self, first: usize, length: usize) -> Activations<'a> {
+        match self {
+            Activations::F32(x) => Activations::F32(&x[first..first + length]),
+            Activations::Bf16(x) => Activations::Bf16(&x[first..first + length]),
+        }
+    }
+}
+
+/// `y[m, n] = x[m, k] W^T (+ bias)`, where w is an n by k matrix, bias has n values, and m follows from `y`.
+///
+/// The result does not depend on the number of threads.
+///
+/// # Panics
+/// Where the lengths do not fit together or [`Matrix::check`] fails.
+pub fn linear(x: Activations, w: &Matrix, bias: Option<&[f32]>, precision: Precision, y: &mut [f32]) {
+    struct Linear<'a> {
+        x: Activations<'a>,
+        bias: Option<&'a [f32]>,
+        precision: Precision,
+        y: &'a mut [f32],
+        n: usize,
+    }
+    impl WithRows for Linear<'_> {
+        type Output = ();
+        fn run<R: Rows>(self, w: R) {
+            multiply(self.x, &w, self.bias, self.precision, self.y, self.n);
+        }
+    }
+    let (n, k) = (w.rows, w.columns);
+    if n == 0 {
+        assert!(y.is_empty(), "linear: the matrix has no rows, y has {} values", y.len());
+        return;
+    }
+    assert!(
+        y.len().is_multiple_of(n) && x.len() == y.len() / n * k,
+        "linear: w is [{n}, {k}], x has {} values, y has {}",
+        x.len(),
+        y.len()
+    );
+    assert!(bias.is_none_or(|bias| bias.len() == n), "linear: bias does not have {n} values");
+    w.with_rows(Linear { x, bias, precision, y, n });
+}
+
+fn multiply(
+    x: Activations,
+    w: &dyn Weights,
+    bias: Option<&[f32]>,
+    precision: Precision,
+    y: &mut [f32],
+    n: usize,
+) {
+    let (m, k) = (y.len() / n, w.columns());
+    if m == 0 {
+        return;
+    }
+    if k == 0 {
+        y.chunks_exact_mut(n).for_each(|row| match bias {
+            Some(bias) => row.copy_from_slice(bias),
+            None => row.fill(0.0),
+        });
+    } else if m <= MAX_DOT {
+        few::multiply(isa(), precision, x, w, bias, y, n);
+    } else {
+        many::multiply(isa(), precision, x, w, bias, y, n);
+    }
+}
+
+#[cfg(test)]
+mod tests;
