@@ -1,11 +1,13 @@
-//! Pieces of specs and weight maps that several architectures share.
+//! Pieces of specs that several architectures share.
 
 use sli_core::{
-    Activation, AttentionSpec, BlockSpec, EmbeddingSpec, Family, HeadSpec, Mask, Mixer, ModelSpec,
-    PositionSpec, ProjectionBias, Result, RopeScaling, StackMap, StackSpec, TensorRole, WeightMap,
+    Activation, AttentionSpec, BlockSpec, EmbeddingSpec, Family, Ffn, HeadSpec, LearnedPositions, Mask,
+    Mixer, ModelSpec, NormSpec, PositionSpec, ProjectionBias, QkNorm, Residual, Result, RopeScaling,
+    StackSpec,
 };
 
 use crate::config::HfConfig;
+use crate::rope::rope;
 
 /// Does the checkpoint end in a head over the vocabulary? The class that wrote it says so; without one, yes.
 pub(crate) fn has_lm_head(config: &HfConfig) -> bool {
@@ -93,18 +95,100 @@ pub(crate) fn attentions(spec: &mut ModelSpec) -> impl Iterator<Item = (usize, &
     })
 }
 
-/// Maps each role to the module of its name under `base`.
-pub(crate) fn modules(map: &mut StackMap, base: &str, names: &[(TensorRole, &str)]) {
-    for (role, name) in names {
-        map.module(*role, &format!("{base}{name}"));
+/// The window that `sliding_window` names, on every layer.
+pub(crate) fn slide(spec: &mut ModelSpec, config: &HfConfig) -> Result<()> {
+    if let Some(window) = config.optional_usize("sliding_window")? {
+        attentions(spec).for_each(|(_, attention)| attention.mask = Mask::Sliding { window });
+    }
+    Ok(())
+}
+
+/// Another norm before every branch and at the end.
+pub(crate) fn set_norm(spec: &mut ModelSpec, norm: NormSpec) {
+    for stack in &mut spec.stacks {
+        stack.final_norm = Some(norm);
+        stack.layers.iter_mut().for_each(|block| block.norm = norm);
     }
 }
 
-/// The matrix to the logits: the embedding's when `tied` (then a stored copy is ignored), else its own.
-pub(crate) fn lm_head(map: &mut WeightMap, tied: bool, embedding: &[&str], own: &str) {
-    let names = if tied { embedding } else { &[own] };
-    map.head.tensor(TensorRole::LmHead.weight(), names, &[]);
-    if tied {
-        map.ignored.push(own.into());
+/// Plain MLPs in place of gated ones, with the same sizes.
+pub(crate) fn remove_gates(spec: &mut ModelSpec) {
+    for (_, block) in layers(spec) {
+        if let Some(Ffn::GatedMlp(mlp)) = block.ffn {
+            block.ffn = Some(Ffn::Mlp(mlp));
+        }
     }
+}
+
+/// Biases of all MLPs.
+pub(crate) fn set_mlp_bias(spec: &mut ModelSpec, bias: bool) {
+    for (_, block) in layers(spec) {
+        if let Some(Ffn::Mlp(mlp) | Ffn::GatedMlp(mlp)) = &mut block.ffn {
+            mlp.bias = bias;
+        }
+    }
+}
+
+/// Refuses configs in which a switch has another value than the one that is supported.
+pub(crate) fn require(config: &HfConfig, key: &str, value: bool) -> Result<()> {
+    if config.bool_or(key, value)? == value {
+        return Ok(());
+    }
+    Err(config.invalid(key, &format!("{value}: the other way is not supported")))
+}
+
+/// Norms of each head of queries and keys, like those of the layer's branches.
+pub(crate) fn norm_heads(spec: &mut ModelSpec) {
+    for (_, block) in layers(spec) {
+        let norm = block.norm;
+        if let Mixer::Attention(attention) = &mut block.mixer {
+            attention.qk_norm = Some(QkNorm::PerHead(norm));
+        }
+    }
+}
+
+/// Norms before each branch and at the end, in place of after each branch and after the embedding.
+pub(crate) fn norm_before(spec: &mut ModelSpec) {
+    for stack in &mut spec.stacks {
+        stack.final_norm = stack.embedding.norm.take();
+        stack.layers.iter_mut().for_each(|block| block.residual = Residual::PreNorm);
+    }
+}
+
+/// Rotations in place of learned positions.
+pub(crate) fn rotate(spec: &mut ModelSpec, config: &HfConfig) -> Result<()> {
+    let head_dims: Vec<_> = attentions(spec).map(|(_, attention)| attention.head_dim).collect();
+    let Some(head_dim) = head_dims.first().copied() else { return Ok(()) };
+    if config.usize_or("head_dim", head_dim)? != head_dim {
+        return Err(config.invalid("head_dim", "the hidden size shared out over the heads"));
+    }
+    let rope = rope(config, head_dim)?;
+    spec.max_length = rotary_max_length(config, &rope.scaling)?;
+    for stack in &mut spec.stacks {
+        stack.embedding.positions = None;
+    }
+    attentions(spec).for_each(|(_, attention)| attention.position = PositionSpec::Rope(rope.clone()));
+    Ok(())
+}
+
+/// Positions that count from after the padding token's id, as in fairseq: the rows of the table before that, and the
+/// rows that are left.
+pub(crate) fn positions_after_padding(config: &HfConfig) -> Result<(usize, usize)> {
+    const KEY: &str = "max_position_embeddings";
+    const PADDING: u32 = 1;
+    let unused = config.token_id("pad_token_id")?.unwrap_or(PADDING) as usize + 1;
+    let count = config.usize(KEY)?.checked_sub(unused).filter(|count| *count > 0);
+    let count = count.ok_or_else(|| config.invalid(KEY, "more rows than the padding token's id needs"))?;
+    Ok((unused, count))
+}
+
+/// A BERT with such positions, and the activation that RoBERTa's head always has.
+pub(crate) fn like_roberta(spec: &mut ModelSpec, config: &HfConfig) -> Result<()> {
+    let (_, count) = positions_after_padding(config)?;
+    spec.stacks[0].embedding.positions = Some(LearnedPositions { count });
+    spec.max_length = Some(count);
+    if let Some(transform) = spec.head.as_mut().and_then(|head| head.transform.as_mut()) {
+        transform.activation = Activation::Gelu;
+    }
+    Ok(())
 }

@@ -30,6 +30,7 @@ mod architecture;
 mod blocks;
 mod check;
 mod config;
+mod maps;
 mod names;
 mod registry;
 mod rope;

@@ -26,6 +26,8 @@ pub(crate) fn rope(config: &HfConfig, head_dim: usize) -> Result<RopeSpec> {
             scaling: RopeScaling::None,
         });
     };
+    // How the frequencies are shared out over time, height and width, which are all the position in a text.
+    section.ignore(&["mrope_section", "mrope_interleaved", "interleaved"]);
     let theta = section.optional_f64("rope_theta")?.or(top_theta).unwrap_or(DEFAULT_THETA);
     let share = section.optional_f64("partial_rotary_factor")?.or(top_share);
     Ok(RopeSpec {
@@ -48,9 +50,11 @@ fn rotary_dim(config: &HfConfig, head_dim: usize, share: Option<f64>) -> Result<
 
 fn scaling(config: &HfConfig, section: &HfConfig) -> Result<RopeScaling> {
     const TYPES: &str = "one of default, linear, dynamic, llama3";
+    // Files with both names mean the newer one.
     let key = section.first_of(&["rope_type", "type"]);
+    section.ignore(&["type"]);
     match section.str_or(key, "default")? {
-        "default" => Ok(RopeScaling::None),
+        "default" | "mrope" => Ok(RopeScaling::None),
         "linear" => Ok(RopeScaling::Linear { factor: section.f64("factor")? }),
         "dynamic" => Ok(RopeScaling::Dynamic {
             factor: section.f64("factor")?,

@@ -7,8 +7,9 @@ use sli_core::{
 };
 
 use crate::architecture::{Architecture, KnownModel};
-use crate::blocks::{activation, has_lm_head, lm_head, model, modules, multi_head, share_per_head};
+use crate::blocks::{activation, has_lm_head, model, multi_head, require, share_per_head};
 use crate::config::HfConfig;
+use crate::maps::{lm_head, modules};
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "bert",
@@ -35,11 +36,8 @@ pub(crate) fn spec(config: &HfConfig) -> Result<ModelSpec> {
     if config.str_or("position_embedding_type", "absolute")? != "absolute" {
         return Err(config.invalid("position_embedding_type", "absolute"));
     }
-    for key in ["is_decoder", "add_cross_attention"] {
-        if config.bool_or(key, false)? {
-            return Err(config.invalid(key, "false: only encoders are supported here"));
-        }
-    }
+    require(config, "is_decoder", false)?;
+    require(config, "add_cross_attention", false)?;
     let hidden_size = config.usize("hidden_size")?;
     let vocab_size = config.usize("vocab_size")?;
     let num_positions = config.usize("max_position_embeddings")?;
@@ -73,7 +71,7 @@ pub(crate) fn spec(config: &HfConfig) -> Result<ModelSpec> {
     Ok(model(vec![stack], head, Some(num_positions)))
 }
 
-fn weights(config: &HfConfig, _spec: &ModelSpec) -> Result<WeightMap> {
+pub(crate) fn weights(config: &HfConfig, _spec: &ModelSpec) -> Result<WeightMap> {
     use TensorRole::*;
     let mut stack = StackMap::default();
     let embedding = [

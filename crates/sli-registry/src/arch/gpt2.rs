@@ -7,8 +7,9 @@ use sli_core::{
 };
 
 use crate::architecture::{Architecture, KnownModel};
-use crate::blocks::{activation, lm_head, model, modules, multi_head, plain_head, share_per_head};
+use crate::blocks::{activation, model, multi_head, plain_head, require, share_per_head};
 use crate::config::HfConfig;
+use crate::maps::{Fused, lm_head, modules};
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "gpt2",
@@ -25,13 +26,11 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     weights,
 };
 
-fn spec(config: &HfConfig) -> Result<ModelSpec> {
+pub(crate) fn spec(config: &HfConfig) -> Result<ModelSpec> {
     // A second name of n_positions; in which order products are computed; the head of another task.
     config.ignore(&["n_ctx", "reorder_and_upcast_attn", "summary_activation", "summary_first_dropout"]);
     config.ignore(&["summary_proj_to_labels", "summary_type", "summary_use_proj"]);
-    if config.bool_or("add_cross_attention", false)? {
-        return Err(config.invalid("add_cross_attention", "false: GPT-2 is run as a decoder alone"));
-    }
+    require(config, "add_cross_attention", false)?;
     let hidden_size = config.usize(config.first_of(&["n_embd", "hidden_size"]))?;
     let vocab_size = config.usize("vocab_size")?;
     let num_positions = config.usize(config.first_of(&["n_positions", "max_position_embeddings"]))?;
@@ -69,17 +68,15 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     Ok(model(vec![stack], plain_head(config, vocab_size), Some(num_positions)))
 }
 
-fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
+pub(crate) fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     use TensorRole::*;
     let hidden = spec.stacks[0].hidden_size;
     let mut stack = StackMap::default();
     let names = [(TokenEmbedding, "wte"), (PositionEmbedding, "wpe"), (FinalNorm, "ln_f")];
     modules(&mut stack, "{prefix}", &names);
     modules(&mut stack, "{prefix}h.{layer}.", &[(MixerNorm, "ln_1"), (FfnNorm, "ln_2")]);
-    for (third, role) in [AttnQ, AttnK, AttnV].into_iter().enumerate() {
-        let rows = LoadOp::TakeRows { groups: 1, block: 3 * hidden, start: third * hidden };
-        stack.module_with(role, "{prefix}h.{layer}.attn.c_attn", &[LoadOp::Transpose, rows]);
-    }
+    Fused { before: &[LoadOp::Transpose], ..Fused::new("{prefix}h.{layer}.attn.c_attn") }
+        .split(&mut stack, &[(AttnQ, hidden), (AttnK, hidden), (AttnV, hidden)]);
     for (role, name) in [(AttnOut, "attn.c_proj"), (MlpUp, "mlp.c_fc"), (MlpDown, "mlp.c_proj")] {
         stack.module_with(role, &format!("{{prefix}}h.{{layer}}.{name}"), &[LoadOp::Transpose]);
     }

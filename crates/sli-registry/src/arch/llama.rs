@@ -8,17 +8,23 @@ use sli_core::{
 
 use crate::architecture::{Architecture, KnownModel};
 use crate::blocks::{
-    activation, lm_head, model, modules, multi_head, plain_head, rotary_max_length, share_per_head,
-    token_embedding,
+    activation, model, multi_head, plain_head, rotary_max_length, share_per_head, token_embedding,
 };
 use crate::config::HfConfig;
+use crate::maps::{lm_head, modules};
 use crate::rope::rope;
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "llama",
     family: Family::Llama,
-    model_types: &["llama"],
-    architectures: &["LlamaForCausalLM", "LlamaModel"],
+    model_types: &["llama", "aquila", "skywork", "xverse"],
+    architectures: &[
+        "LlamaForCausalLM",
+        "LlamaModel",
+        "AquilaForCausalLM",
+        "SkyworkForCausalLM",
+        "XverseForCausalLM",
+    ],
     known_models: &[
         KnownModel::new("Llama-1-7B", "huggyllama/llama-7b", "a key head per query head"),
         KnownModel::new("Llama-2-7B/13B", "meta-llama/Llama-2-7b-hf", "a key head per query head"),
@@ -33,14 +39,15 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
         KnownModel::new("DeepSeek-LLM-67B", "deepseek-ai/deepseek-llm-67b-base", ""),
         KnownModel::new("DeepSeek-Coder-33B", "deepseek-ai/deepseek-coder-33b-base", "linear rotary scaling"),
         KnownModel::new("SOLAR-10.7B", "upstage/SOLAR-10.7B-v1.0", ""),
+        KnownModel::new("XVERSE-65B", "xverse/XVERSE-65B", ""),
     ],
     spec,
     weights,
 };
 
 pub(crate) fn spec(config: &HfConfig) -> Result<ModelSpec> {
-    // Both describe how the released weights were made or are computed, not what is computed.
-    config.ignore(&["pretraining_tp", "max_sequence_length"]);
+    // How products are cut up, and what the tokenizer cuts.
+    config.ignore(&["pretraining_tp", "max_sequence_length", "max_tokenizer_truncation"]);
     let hidden_size = config.usize("hidden_size")?;
     let vocab_size = config.usize("vocab_size")?;
     let norm = NormSpec::rms(config.f64_or("rms_norm_eps", 1e-6)?);

@@ -6,8 +6,9 @@ use sli_core::{
 };
 
 use crate::architecture::{Architecture, KnownModel};
-use crate::blocks::{lm_head, model, modules, plain_head, token_embedding};
+use crate::blocks::{model, plain_head, require, token_embedding};
 use crate::config::HfConfig;
+use crate::maps::{lm_head, modules};
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "mamba",
@@ -28,9 +29,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     if config.str_or("hidden_act", "silu")? != "silu" {
         return Err(config.invalid("hidden_act", "silu"));
     }
-    if !config.bool_or("rms_norm", true)? {
-        return Err(config.invalid("rms_norm", "true"));
-    }
+    require(config, "rms_norm", true)?;
     let hidden_size = config.usize(config.first_of(&["hidden_size", "d_model"]))?;
     let vocab_size = config.usize("vocab_size")?;
     let norm = NormSpec::rms(config.f64_or("layer_norm_epsilon", 1e-5)?);

@@ -1,10 +1,10 @@
 //! Mistral (Jiang et al. 2023): Llama with a sliding window on every layer, where the config names one.
 
-use sli_core::{Family, Mask, ModelSpec, Result};
+use sli_core::{Family, ModelSpec, Result};
 
 use super::llama;
 use crate::architecture::{Architecture, KnownModel};
-use crate::blocks::attentions;
+use crate::blocks::slide;
 use crate::config::HfConfig;
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
@@ -21,10 +21,8 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     weights: llama::weights,
 };
 
-fn spec(config: &HfConfig) -> Result<ModelSpec> {
+pub(crate) fn spec(config: &HfConfig) -> Result<ModelSpec> {
     let mut spec = llama::spec(config)?;
-    if let Some(window) = config.optional_usize("sliding_window")? {
-        attentions(&mut spec).for_each(|(_, attention)| attention.mask = Mask::Sliding { window });
-    }
+    slide(&mut spec, config)?;
     Ok(spec)
 }

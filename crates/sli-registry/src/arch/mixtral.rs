@@ -2,12 +2,13 @@
 //! chosen experts are divided by their sum.
 
 use serde_json::json;
-use sli_core::{Family, Ffn, Mask, ModelSpec, MoeSpec, Result, RouterSpec, Scoring, TensorRole, WeightMap};
+use sli_core::{Family, Ffn, ModelSpec, MoeSpec, Result, RouterSpec, Scoring, TensorRole, WeightMap};
 
 use super::llama;
 use crate::architecture::{Architecture, KnownModel};
-use crate::blocks::{attentions, layers, modules};
+use crate::blocks::{layers, slide};
 use crate::config::HfConfig;
+use crate::maps::modules;
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "mixtral",
@@ -25,12 +26,9 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
     let config = &config.with_defaults(json!({ "rms_norm_eps": 1e-5, "rope_theta": 1e6 }));
     let mut spec = llama::spec(config)?;
-    let window = config.optional_usize("sliding_window")?;
+    slide(&mut spec, config)?;
     let num_experts = config.usize(config.first_of(&["num_local_experts", "num_experts"]))?;
     let top_k = config.usize("num_experts_per_tok")?;
-    if let Some(window) = window {
-        attentions(&mut spec).for_each(|(_, attention)| attention.mask = Mask::Sliding { window });
-    }
     for (_, block) in layers(&mut spec) {
         if let Some(Ffn::GatedMlp(expert)) = block.ffn {
             let router = RouterSpec { top_k, scoring: Scoring::Softmax, normalize: true };

@@ -1,15 +1,51 @@
 //! One file per architecture, each stating how it differs from others. Nothing outside of this folder decides by an
 //! architecture's name.
 
+mod arcee;
+mod baichuan;
+mod bart;
 mod bert;
+mod chatglm;
+mod distilbert;
+mod ernie4_5;
+mod eurobert;
+mod glm;
 mod gpt2;
+mod gpt_bigcode;
+mod gpt_neo;
+mod helium;
+mod internlm;
+mod internlm2;
+mod internlm3;
+mod jina_embeddings_v3;
 mod llama;
 mod mamba;
+mod megatron_bert;
+mod ministral;
 mod mistral;
 mod mixtral;
+mod mpnet;
+mod multimodal;
+mod nemotron;
+mod neobert;
+mod nomic_bert;
+mod openai_gpt;
+mod opt;
+mod orion;
+mod persimmon;
+mod phi3;
+mod qwen;
 mod qwen2;
 mod qwen3;
+mod qwen3_moe;
+mod roberta;
+mod seed_oss;
+mod smollm3;
+mod stablelm;
+mod starcoder2;
 mod t5;
+mod umt5;
+mod xlm_roberta_xl;
 
 use crate::architecture::Architecture;
 
@@ -17,11 +53,53 @@ use crate::architecture::Architecture;
 pub const ARCHITECTURES: &[Architecture] = &[
     llama::ARCHITECTURE,
     mistral::ARCHITECTURE,
+    ministral::ARCHITECTURE,
+    multimodal::MISTRAL3,
+    seed_oss::ARCHITECTURE,
+    internlm::ARCHITECTURE,
+    internlm2::ARCHITECTURE,
+    internlm3::ARCHITECTURE,
+    baichuan::ARCHITECTURE,
+    orion::ARCHITECTURE,
+    stablelm::ARCHITECTURE,
+    starcoder2::ARCHITECTURE,
+    nemotron::ARCHITECTURE,
+    arcee::ARCHITECTURE,
+    helium::ARCHITECTURE,
+    ernie4_5::ARCHITECTURE,
+    smollm3::ARCHITECTURE,
+    gpt2::ARCHITECTURE,
+    openai_gpt::ARCHITECTURE,
+    gpt_neo::ARCHITECTURE,
+    gpt_bigcode::ARCHITECTURE,
+    persimmon::ARCHITECTURE,
+    qwen::ARCHITECTURE,
     qwen2::ARCHITECTURE,
     qwen3::ARCHITECTURE,
+    multimodal::QWEN2_VL,
+    multimodal::QWEN2_AUDIO,
+    multimodal::QWEN2_5_OMNI,
+    multimodal::QWEN3_VL,
+    multimodal::QWEN3_VL_MOE,
+    multimodal::QWEN3_OMNI_MOE,
     mixtral::ARCHITECTURE,
-    gpt2::ARCHITECTURE,
+    qwen3_moe::ARCHITECTURE,
     bert::ARCHITECTURE,
+    roberta::ARCHITECTURE,
+    xlm_roberta_xl::ARCHITECTURE,
+    distilbert::ARCHITECTURE,
+    mpnet::ARCHITECTURE,
+    megatron_bert::ARCHITECTURE,
+    nomic_bert::ARCHITECTURE,
+    jina_embeddings_v3::ARCHITECTURE,
+    eurobert::ARCHITECTURE,
+    neobert::ARCHITECTURE,
     t5::ARCHITECTURE,
+    umt5::ARCHITECTURE,
+    bart::ARCHITECTURE,
     mamba::ARCHITECTURE,
+    chatglm::ARCHITECTURE,
+    glm::ARCHITECTURE,
+    phi3::ARCHITECTURE,
+    opt::ARCHITECTURE,
 ];

@@ -25,7 +25,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     weights: llama::weights,
 };
 
-fn spec(config: &HfConfig) -> Result<ModelSpec> {
+pub(crate) fn spec(config: &HfConfig) -> Result<ModelSpec> {
     // Rotation by time, height and width, which are all the position in a text.
     config.ignore(&["use_mrope"]);
     let mut spec = llama::spec(config)?;

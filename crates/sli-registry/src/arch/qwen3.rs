@@ -1,12 +1,13 @@
 //! Qwen3 (Yang et al. 2025): Llama with an RMS norm on each head of queries and keys, before the rotation.
 
 use serde_json::json;
-use sli_core::{Family, ModelSpec, QkNorm, Result, TensorRole, WeightMap};
+use sli_core::{Family, ModelSpec, Result, WeightMap};
 
 use super::{llama, qwen2};
 use crate::architecture::{Architecture, KnownModel};
-use crate::blocks::{attentions, layers, modules};
+use crate::blocks::{attentions, norm_heads};
 use crate::config::HfConfig;
+use crate::maps::head_norms;
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "qwen3",
@@ -18,7 +19,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     weights,
 };
 
-fn spec(config: &HfConfig) -> Result<ModelSpec> {
+pub(crate) fn spec(config: &HfConfig) -> Result<ModelSpec> {
     let config = &config.with_defaults(json!({ "head_dim": 128 }));
     let mut spec = llama::spec(config)?;
     let windows = qwen2::windows(config, spec.num_layers())?;
@@ -29,17 +30,8 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     Ok(spec)
 }
 
-/// Puts the norm of each layer's branches on its queries and keys too.
-pub(crate) fn norm_heads(spec: &mut ModelSpec) {
-    let norms: Vec<_> = layers(spec).map(|(_, block)| block.norm).collect();
-    for (layer, attention) in attentions(spec) {
-        attention.qk_norm = Some(QkNorm::PerHead(norms[layer]));
-    }
-}
-
-pub(crate) fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
+fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     let mut map = llama::weights(config, spec)?;
-    let names = [(TensorRole::AttnQNorm, "q_norm"), (TensorRole::AttnKNorm, "k_norm")];
-    modules(&mut map.stacks[0], "{prefix}layers.{layer}.self_attn.", &names);
+    head_norms(&mut map.stacks[0]);
     Ok(map)
 }

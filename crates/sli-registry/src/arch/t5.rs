@@ -8,8 +8,9 @@ use sli_core::{
 };
 
 use crate::architecture::{Architecture, KnownModel};
-use crate::blocks::{has_lm_head, model, modules, multi_head, token_embedding};
+use crate::blocks::{has_lm_head, model, multi_head, token_embedding};
 use crate::config::HfConfig;
+use crate::maps::modules;
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "t5",
@@ -43,7 +44,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     weights,
 };
 
-fn spec(config: &HfConfig) -> Result<ModelSpec> {
+pub(crate) fn spec(config: &HfConfig) -> Result<ModelSpec> {
     // Derived from feed_forward_proj, or never used (positions are relative).
     config.ignore(&["dense_act_fn", "is_gated_act", "is_encoder_decoder", "is_decoder", "n_positions"]);
     let vocab_size = config.usize("vocab_size")?;
@@ -123,7 +124,7 @@ fn feed_forward(config: &HfConfig) -> Result<Ffn> {
     Ok(if gated { Ffn::GatedMlp(mlp) } else { Ffn::Mlp(mlp) })
 }
 
-fn weights(_config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
+pub(crate) fn weights(_config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     let stacks = spec.stacks.iter().map(stack_weights).collect();
     let mut map = WeightMap { stacks, ..WeightMap::default() };
     map.head.tensor(TensorRole::LmHead.weight(), &["lm_head.weight", EMBEDDING], &[]);

@@ -39,21 +39,31 @@ const TRAINING: &[&str] = &[
     "attention_probs_dropout_prob",
     "attn_dropout_prob",
     "attn_pdrop",
+    "classif_dropout",
     "classifier_dropout",
+    "decoder_layerdrop",
     "dropout",
     "dropout_rate",
-    "embd_pdrop",
     "emb_dropout_prob",
+    "embd_pdrop",
+    "embed_dropout",
+    "embedding_dropout",
+    "encoder_layerdrop",
     "gradient_checkpointing",
     "hidden_dropout",
     "hidden_dropout_prob",
+    "ignore_index",
+    "init_std",
     "initializer_factor",
     "initializer_range",
     "layerdrop",
+    "qa_dropout",
+    "resid_dropout",
     "resid_pdrop",
     "residual_dropout",
     "router_aux_loss_coef",
     "router_jitter_noise",
+    "seq_classif_dropout",
 ];
 
 /// What a call returns besides the result, and how its work is cut up.
@@ -67,15 +77,19 @@ const OUTPUT: &[&str] = &[
     "use_cache",
 ];
 
-/// Ids of special tokens. Architectures in which one moves positions or starts a decoder read it.
+/// Special tokens. Architectures in which the id of one moves positions or starts a decoder read it.
 const TOKENS: &[&str] = &[
+    "bos_token",
     "bos_token_id",
     "cls_token_id",
     "decoder_start_token_id",
+    "eos_token",
     "eos_token_id",
     "forced_bos_token_id",
     "forced_eos_token_id",
+    "mask_token",
     "mask_token_id",
+    "pad_token",
     "pad_token_id",
     "sep_token_id",
     "unk_token_id",

@@ -91,6 +91,16 @@ impl HfConfig {
         config
     }
 
+    /// The same object with `values` (a JSON object) in place of its own, for settings that have another name or
+    /// another meaning than where they are read.
+    pub fn with(&self, values: Value) -> Self {
+        let mut config = self.clone();
+        if let Value::Object(mut values) = values {
+            config.object.append(&mut values);
+        }
+        config
+    }
+
     /// An object inside this one; `None` when it is absent.
     ///
     /// # Errors

@@ -1,0 +1,126 @@
+//! BART (Lewis et al. 2019): an encoder and a decoder with layer norms after each branch and after the embedding,
+//! learned positions that count from 2, and biases everywhere.
+
+use sli_core::{
+    BlockSpec, EmbeddingSpec, Family, Ffn, HeadSpec, LearnedPositions, LoadOp, Mask, Mixer, MlpSpec,
+    ModelSpec, NormSpec, Residual, Result, StackKind, StackMap, StackSpec, TensorRole, WeightMap,
+};
+
+use crate::architecture::{Architecture, KnownModel};
+use crate::blocks::{activation, has_lm_head, model, multi_head, require, share_per_head};
+use crate::config::HfConfig;
+use crate::maps::{lm_head, modules, positions_after};
+
+pub(crate) const ARCHITECTURE: Architecture = Architecture {
+    name: "bart",
+    family: Family::T5,
+    model_types: &["bart"],
+    architectures: &["BartForConditionalGeneration", "BartModel"],
+    known_models: &[KnownModel::new("BART-large", "facebook/bart-large", "")],
+    spec,
+    weights,
+};
+
+/// Rows of the tables of positions that no position uses.
+const UNUSED_POSITIONS: usize = 2;
+
+fn spec(config: &HfConfig) -> Result<ModelSpec> {
+    // The first is the encoder's number of layers again.
+    config.ignore(&["num_hidden_layers", "is_encoder_decoder"]);
+    for key in
+        ["scale_embedding", "normalize_before", "add_final_layer_norm", "add_bias_logits", "is_decoder"]
+    {
+        require(config, key, false)?;
+    }
+    require(config, "normalize_embedding", true)?;
+    require(config, "static_position_embeddings", false)?;
+    let stacks = vec![stack(config, StackKind::Encoder)?, stack(config, StackKind::Decoder)?];
+    let vocab_size = config.usize("vocab_size")?;
+    let head = HeadSpec { vocab_size, transform: None, bias: true, scale: None };
+    let num_positions = config.usize("max_position_embeddings")?;
+    let mut spec = model(stacks, has_lm_head(config).then_some(head), Some(num_positions));
+    spec.decoder_start = Some(config.token_id("decoder_start_token_id")?.unwrap_or(2));
+    Ok(spec)
+}
+
+fn stack(config: &HfConfig, kind: StackKind) -> Result<StackSpec> {
+    // The class does not let the config choose it.
+    let norm = NormSpec::layer(1e-5);
+    let decoder = kind == StackKind::Decoder;
+    let side = side(kind);
+    let hidden_size = config.usize("d_model")?;
+    let num_heads = config.usize(&format!("{side}_attention_heads"))?;
+    let head_dim = share_per_head(config, hidden_size, num_heads)?;
+    let mask = if decoder { Mask::Causal } else { Mask::Bidirectional };
+    let mlp = MlpSpec {
+        intermediate_size: config.usize(&format!("{side}_ffn_dim"))?,
+        activation: activation(config, "activation_function", "gelu")?,
+        bias: true,
+    };
+    let block = BlockSpec {
+        mixer: Mixer::Attention(multi_head(num_heads, head_dim, mask, true)),
+        cross_attention: decoder.then(|| multi_head(num_heads, head_dim, Mask::Bidirectional, true)),
+        ffn: Some(Ffn::Mlp(mlp)),
+        residual: Residual::PostNorm,
+        norm,
+    };
+    let positions = Some(LearnedPositions { count: config.usize("max_position_embeddings")? });
+    let vocab_size = config.usize("vocab_size")?;
+    Ok(StackSpec {
+        kind,
+        hidden_size,
+        embedding: EmbeddingSpec { vocab_size, positions, token_types: None, norm: Some(norm) },
+        layers: vec![block; config.layers(&format!("{side}_layers"))?],
+        final_norm: None,
+    })
+}
+
+fn side(kind: StackKind) -> &'static str {
+    match kind {
+        StackKind::Encoder => "encoder",
+        StackKind::Decoder => "decoder",
+    }
+}
+
+fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
+    let stacks = spec.stacks.iter().map(stack_weights).collect();
+    let mut map = WeightMap { prefixes: vec!["model.", ""], stacks, ..WeightMap::default() };
+    let tied = config.bool_or("tie_word_embeddings", true)?;
+    lm_head(&mut map, tied, &["{prefix}shared.weight"], "lm_head.weight");
+    map.head.tensor(TensorRole::LmHead.bias(), &["final_logits_bias"], &[LoadOp::DropAxis(0)]);
+    // Copies of the shared embedding, and heads of other tasks.
+    let unused = [
+        "{prefix}encoder.embed_tokens.weight",
+        "{prefix}decoder.embed_tokens.weight",
+        "classification_head.*",
+        "qa_outputs.*",
+    ];
+    map.ignored.extend(unused.map(String::from));
+    Ok(map)
+}
+
+fn stack_weights(stack: &StackSpec) -> StackMap {
+    use TensorRole::*;
+    let base = format!("{{prefix}}{}.", side(stack.kind));
+    let mut map = StackMap::default();
+    map.module(TokenEmbedding, "{prefix}shared").module(EmbeddingNorm, &format!("{base}layernorm_embedding"));
+    let count = stack.embedding.positions.map_or(0, |positions| positions.count);
+    positions_after(&mut map, &format!("{base}embed_positions"), UNUSED_POSITIONS, count);
+    let names = [
+        (AttnQ, "self_attn.q_proj"),
+        (AttnK, "self_attn.k_proj"),
+        (AttnV, "self_attn.v_proj"),
+        (AttnOut, "self_attn.out_proj"),
+        (MixerNorm, "self_attn_layer_norm"),
+        (CrossQ, "encoder_attn.q_proj"),
+        (CrossK, "encoder_attn.k_proj"),
+        (CrossV, "encoder_attn.v_proj"),
+        (CrossOut, "encoder_attn.out_proj"),
+        (CrossNorm, "encoder_attn_layer_norm"),
+        (MlpUp, "fc1"),
+        (MlpDown, "fc2"),
+        (FfnNorm, "final_layer_norm"),
+    ];
+    modules(&mut map, &format!("{base}layers.{{layer}}."), &names);
+    map
+}

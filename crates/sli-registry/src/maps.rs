@@ -1,0 +1,98 @@
+//! Pieces of weight maps that several architectures share.
+
+use sli_core::{LoadOp, Mixer, ModelSpec, PositionSpec, StackMap, TensorRole, WeightMap};
+
+/// Maps each role to the module of its name under `base`.
+pub(crate) fn modules(map: &mut StackMap, base: &str, names: &[(TensorRole, &str)]) {
+    for (role, name) in names {
+        map.module(*role, &format!("{base}{name}"));
+    }
+}
+
+/// The matrix to the logits: the embedding's when `tied` (then a stored copy is ignored), else its own.
+pub(crate) fn lm_head(map: &mut WeightMap, tied: bool, embedding: &[&str], own: &str) {
+    let names = if tied { embedding } else { &[own] };
+    map.head.tensor(TensorRole::LmHead.weight(), names, &[]);
+    if tied {
+        map.ignored.push(own.into());
+    }
+}
+
+/// A module that stores several matrices as one, row after row.
+pub(crate) struct Fused<'a> {
+    /// The module.
+    pub(crate) name: &'a str,
+    /// How often the parts follow one another: 1, or once per head or group of heads.
+    pub(crate) groups: usize,
+    /// Steps before the rows are taken.
+    pub(crate) before: &'a [LoadOp],
+    /// Further steps for queries and keys.
+    pub(crate) rope: &'a [LoadOp],
+}
+
+impl<'a> Fused<'a> {
+    /// A module whose parts follow one another once.
+    pub(crate) fn new(name: &'a str) -> Self {
+        Self { name, groups: 1, before: &[], rope: &[] }
+    }
+
+    /// Maps the parts, each with its rows per group, in the order in which they are stored.
+    pub(crate) fn split(&self, map: &mut StackMap, parts: &[(TensorRole, usize)]) {
+        let block = parts.iter().map(|(_, rows)| rows).sum();
+        let mut start = 0;
+        for (role, rows) in parts {
+            let mut ops = self.before.to_vec();
+            ops.push(LoadOp::TakeRows { groups: self.groups, block, start });
+            if matches!(role, TensorRole::AttnQ | TensorRole::AttnK) {
+                ops.extend(self.rope);
+            }
+            map.module_with(*role, self.name, &ops);
+            start += rows;
+        }
+    }
+}
+
+/// The step that undoes a pairing of neighbours in rotary embeddings: nothing where there is no rotation.
+pub(crate) fn neighbour_pairs(spec: &ModelSpec) -> Vec<LoadOp> {
+    let blocks = spec.stacks.iter().flat_map(|stack| &stack.layers);
+    let rotated = blocks.filter_map(|block| match &block.mixer {
+        Mixer::Attention(attention) => match &attention.position {
+            PositionSpec::Rope(rope) => Some((attention.head_dim, rope.rotary_dim)),
+            _ => None,
+        },
+        Mixer::Mamba1(_) => None,
+    });
+    let step = |(head_dim, rotary_dim)| LoadOp::UnpermuteRope { head_dim, rotary_dim };
+    rotated.map(step).take(1).collect()
+}
+
+/// Queries and keys under Llama's names, stored for rotations of neighbouring dimensions.
+pub(crate) fn unpair_llama(map: &mut StackMap, spec: &ModelSpec) {
+    let pairs = neighbour_pairs(spec);
+    map.module_with(TensorRole::AttnQ, "{prefix}layers.{layer}.self_attn.q_proj", &pairs).module_with(
+        TensorRole::AttnK,
+        "{prefix}layers.{layer}.self_attn.k_proj",
+        &pairs,
+    );
+}
+
+/// Norms of the heads of queries and keys, in Qwen3 and its relatives.
+pub(crate) fn head_norms(map: &mut StackMap) {
+    let names = [(TensorRole::AttnQNorm, "q_norm"), (TensorRole::AttnKNorm, "k_norm")];
+    modules(map, "{prefix}layers.{layer}.self_attn.", &names);
+}
+
+/// The head of RoBERTa and its relatives.
+pub(crate) fn roberta_head(map: &mut WeightMap, tied: bool) {
+    use TensorRole::{HeadDense, HeadNorm, LmHead};
+    modules(&mut map.head, "lm_head.", &[(HeadDense, "dense"), (HeadNorm, "layer_norm")]);
+    map.head.tensor(LmHead.bias(), &["lm_head.bias", "lm_head.decoder.bias"], &[]);
+    lm_head(map, tied, &["{prefix}embeddings.word_embeddings.weight"], "lm_head.decoder.weight");
+    map.ignored.push("lm_head.decoder.bias".into());
+}
+
+/// The position table without its first `unused` rows, which no position of a text uses.
+pub(crate) fn positions_after(map: &mut StackMap, name: &str, unused: usize, count: usize) {
+    let rows = LoadOp::TakeRows { groups: 1, block: unused + count, start: unused };
+    map.module_with(TensorRole::PositionEmbedding, name, &[rows]);
+}
