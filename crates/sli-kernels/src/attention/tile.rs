@@ -89,7 +89,7 @@ impl ProductKernel for QueryTile<'_> {
                     out: scores[group * lanes..].as_mut_ptr(),
                     stride: lanes,
                     combine: Combine::Store,
-                    ahead: Ahead::NOTHING,
+                    ahead: Ahead::default(),
                 };
                 // SAFETY: the group of keys is whole, and the scores of a block are whole groups.
                 unsafe { tile.run(self.isa, self.precision) };
@@ -105,7 +105,7 @@ impl ProductKernel for QueryTile<'_> {
                 out: sums.as_mut_ptr(),
                 stride: lanes,
                 combine: Combine::ScaleAndAdd(state.factor.as_ptr()),
-                ahead: Ahead::NOTHING,
+                ahead: Ahead::default(),
             };
             // SAFETY: values are padded to whole lines and to 24 columns, as are the sums; the weights of the softmax
             // are zero up to a whole line.

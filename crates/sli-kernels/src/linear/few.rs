@@ -3,10 +3,10 @@
 use rayon::prelude::*;
 
 use super::Activations;
-use crate::formats::{Encoding, Storage};
+use crate::formats::Storage;
 use crate::isa::Isa;
 use crate::product::{
-    Arithmetic, Dot, Geometry, LINE, Precision, ProductKernel, Weights, dispatch_product, dot_rows,
+    Arithmetic, Dot, Geometry, LINE, Lines, Precision, ProductKernel, Weights, dispatch_product, dot_rows,
     prepare_row,
 };
 use crate::scratch::{Buffer, Scratch, SharedMut};
@@ -17,7 +17,7 @@ const CHUNK: usize = 96;
 /// Lines of decoded weights at a time: with 8 rows half of the first-level cache.
 const DEPTH: usize = 32;
 
-/// `y = x W^T (+ bias)` for at most [`crate::product::MAX_DOT`] rows.
+/// `y = x W^T (+ bias)`.
 pub(super) fn multiply(
     isa: Isa,
     precision: Precision,
@@ -28,8 +28,11 @@ pub(super) fn multiply(
     n: usize,
 ) {
     let (m, k, geometry) = (y.len() / n, w.columns(), Geometry::of(isa, precision));
+    let batches = m.div_ceil(geometry.dot);
+    let batch = m.div_ceil(batches);
     let stride = geometry.lines(k) * LINE;
-    let mut units = Buffer::zeros(m * stride);
+    // The last batch may be filled up with rows of zeros.
+    let mut units = Buffer::zeros(batches * batch * stride);
     dispatch_product(
         isa,
         precision,
@@ -38,7 +41,8 @@ pub(super) fn multiply(
     let (x, y) = (units.as_slice(), SharedMut::new(y));
     (0..n.div_ceil(CHUNK)).into_par_iter().for_each(|chunk| {
         let (first, end) = (chunk * CHUNK, n.min((chunk + 1) * CHUNK));
-        dispatch_product(isa, precision, Task { isa, precision, x, m, w, bias, first, end, n, y });
+        let task = Task { isa, precision, geometry, x, stride, m, batch, w, bias, first, end, n, y };
+        dispatch_product(isa, precision, task);
     });
 }
 
@@ -66,9 +70,12 @@ impl ProductKernel for Prepare<'_> {
 struct Task<'a> {
     isa: Isa,
     precision: Precision,
-    /// Rows of units.
+    geometry: Geometry,
+    /// Rows of units, `stride` apart, whole batches of them.
     x: &'a [f32],
+    stride: usize,
     m: usize,
+    batch: usize,
     w: &'a dyn Weights,
     bias: Option<&'a [f32]>,
     first: usize,
@@ -82,21 +89,13 @@ impl ProductKernel for Task<'_> {
 
     #[inline(always)]
     fn run<A: Arithmetic>(self, a: A) {
-        let (s, rows, k, width) = (a.simd(), dot_rows(self.m), self.w.columns(), LINE * A::VALUES);
+        let (rows, k, width) = (dot_rows(self.batch), self.w.columns(), LINE * A::VALUES);
         let Storage { start, pitch, encoding, .. } = self.w.storage();
-        // Weights that are units as they stand, up to the last partial line.
-        let direct = match encoding {
-            Encoding::F32 => self.precision == Precision::F32,
-            Encoding::Bf16 => A::VALUES == 2,
-            Encoding::Other => false,
-        };
-        let mut scratch = Scratch::take((self.m * rows + rows * DEPTH) * LINE);
-        let (sums, decoded) = scratch.as_mut_slice().split_at_mut(self.m * rows * LINE);
-        let x_stride = k.div_ceil(width) * LINE;
-        let dot = |lines, line: usize, w, w_stride, sums: &mut [f32]| {
-            let x = self.x[line * LINE..].as_ptr();
-            Dot { m: self.m, lines, x, x_stride, w, w_stride, sums: sums.as_mut_ptr() }
-        };
+        // Whole lines of weights that are units as they stand are used from where they are.
+        let direct = self.geometry.stores(encoding, self.precision);
+        let padded = self.m.next_multiple_of(self.batch);
+        let mut scratch = Scratch::take((padded * rows + rows * DEPTH) * LINE);
+        let (sums, decoded) = scratch.as_mut_slice().split_at_mut(padded * rows * LINE);
         for row in (self.first..self.end).step_by(rows) {
             sums.fill(0.0);
             let count = rows.min(self.end - row);
@@ -104,7 +103,7 @@ impl ProductKernel for Task<'_> {
             if direct && count == rows {
                 line = k / width;
                 // SAFETY: these are whole lines of rows of w.
-                unsafe { dot(line, 0, start.wrapping_add(row * pitch), pitch, sums).run(a) };
+                unsafe { self.dot(a, row, 0, line, start.wrapping_add(row * pitch), pitch, sums) };
             }
             while line * width < k {
                 let columns = line * width..k.min((line + DEPTH) * width);
@@ -114,17 +113,61 @@ impl ProductKernel for Task<'_> {
                 // something old, and what comes of it is not used.
                 unsafe {
                     self.w.pack(self.isa, self.precision, row..row + count, columns, out, DEPTH * LINE, LINE);
-                    dot(lines, line, out.cast(), DEPTH * LINE * 4, sums).run(a);
+                    self.dot(a, row, line, lines, out.cast(), DEPTH * LINE * 4, sums);
                 }
                 line += lines;
             }
-            for (at, sum) in sums.chunks_exact(LINE).enumerate() {
-                let (i, r) = (at / rows, at % rows);
-                if r < count {
-                    let bias = self.bias.map_or(0.0, |bias| bias[row + r]);
-                    // SAFETY: this column of y belongs to this task.
-                    unsafe { *self.y.at(i * self.n + row + r) = s.sum(s.load(sum)) + bias };
-                }
+            self.write_out(a, row, rows, count, sums);
+        }
+    }
+}
+
+impl Task<'_> {
+    /// Dots `lines` lines from `first` on of all rows of x with the rows of w from `row` on, which are at `w`.
+    /// # Safety
+    /// They can be read there, `w_stride` bytes apart.
+    #[inline(always)]
+    unsafe fn dot<A: Arithmetic>(
+        &self,
+        a: A,
+        row: usize,
+        first: usize,
+        lines: usize,
+        w: *const u8,
+        w_stride: usize,
+        sums: &mut [f32],
+    ) {
+        let rows = dot_rows(self.batch);
+        let Storage { start, pitch, bits, .. } = self.w.storage();
+        let line = LINE * A::VALUES * bits / 8;
+        let next = start.wrapping_add((row + rows) * pitch + first * line);
+        let mut prefetch = Some(Lines { start: next, pitch, line });
+        let batches = self.x.chunks_exact(self.batch * self.stride);
+        for (x, sums) in batches.zip(sums.chunks_exact_mut(self.batch * rows * LINE)) {
+            let dot = Dot {
+                m: self.batch,
+                lines,
+                x: x[first * LINE..].as_ptr(),
+                x_stride: self.stride,
+                w,
+                w_stride,
+                sums: sums.as_mut_ptr(),
+                prefetch: prefetch.take(),
+            };
+            // SAFETY: a batch of x and its sums are slices of their full lengths, the caller vouches for w.
+            unsafe { dot.run(a) };
+        }
+    }
+
+    /// Adds up the lanes of the sums of `count` rows of w.
+    #[inline(always)]
+    fn write_out<A: Arithmetic>(&self, a: A, row: usize, rows: usize, count: usize, sums: &[f32]) {
+        let s = a.simd();
+        for (i, sums) in sums.chunks_exact(rows * LINE).take(self.m).enumerate() {
+            for (r, sum) in sums.chunks_exact(LINE).take(count).enumerate() {
+                let bias = self.bias.map_or(0.0, |bias| bias[row + r]);
+                // SAFETY: this column of y belongs to this task.
+                unsafe { *self.y.at(i * self.n + row + r) = s.sum(s.load(sum)) + bias };
             }
         }
     }

@@ -8,8 +8,8 @@ use super::Activations;
 use crate::formats::Storage;
 use crate::isa::Isa;
 use crate::product::{
-    Ahead, Arithmetic, Combine, GROUP, Geometry, LINE, Layout, Precision, ProductKernel, Tile, Weights,
-    dispatch_product, pack_activations,
+    Ahead, Arithmetic, Combine, GROUP, Geometry, LINE, Layout, Lines, Precision, ProductKernel, Tile,
+    Weights, dispatch_product, pack_activations,
 };
 use crate::scratch::{Buffer, Scratch, SharedMut};
 use crate::simd::Simd;
@@ -130,8 +130,9 @@ impl Slab {
         let mut slab = Self { isa, precision, geometry, m, k, units: Buffer::zeros(0) };
         let mut units = Buffer::zeros(slab.padded_rows() * geometry.lines(k) * LINE);
         let out = SharedMut::new(units.as_mut_slice());
+        let depths = (0..).map_while(|index| slab.depth(index));
         let parts: Vec<_> =
-            slab.depths().flat_map(|depth| slab.panels(0, m).map(move |panel| (depth, panel))).collect();
+            depths.flat_map(|depth| slab.panels(0, m).map(move |panel| (depth, panel))).collect();
         parts.into_par_iter().for_each(|(depth, panel)| {
             dispatch_product(isa, precision, PackPanel { x, slab: &slab, panel, depth, out });
         });
@@ -144,9 +145,10 @@ impl Slab {
         self.m.next_multiple_of(self.geometry.lanes)
     }
 
-    fn depths(&self) -> impl Iterator<Item = Depth> + use<> {
-        let lines = self.geometry.lines(self.k);
-        (0..lines).step_by(DEPTH).map(move |first| Depth { first, lines: DEPTH.min(lines - first) })
+    /// The blocks of k, one after another.
+    fn depth(&self, index: usize) -> Option<Depth> {
+        let (lines, first) = (self.geometry.lines(self.k), index * DEPTH);
+        (first < lines).then(|| Depth { first, lines: DEPTH.min(lines - first) })
     }
 
     /// The panels of rows `first..end`.
@@ -177,61 +179,95 @@ struct Task<'a> {
     y: SharedMut,
 }
 
+/// A step of a task: a group of rows of w (from `row` on, counted within the task) at a depth.
+#[derive(Clone, Copy)]
+struct Step {
+    row: usize,
+    rows: usize,
+    depth: Depth,
+}
+
 impl Task<'_> {
     fn run(self) {
-        let Slab { isa, precision, geometry, .. } = *self.slab;
+        let Slab { isa, precision, geometry, k, .. } = *self.slab;
         let stride = self.rows.next_multiple_of(geometry.lanes);
-        let mut scratch = Scratch::take(CHUNK * stride + GROUP * DEPTH * LINE);
-        let (sums, group) = scratch.as_mut_slice().split_at_mut(CHUNK * stride);
-        for depth in self.slab.depths() {
-            for first in (0..self.columns).step_by(GROUP) {
-                self.multiply_group(first, depth, group, sums, stride);
+        let group = GROUP * DEPTH * LINE;
+        let mut scratch = Scratch::take(CHUNK * stride + 2 * group);
+        let (sums, groups) = scratch.as_mut_slice().split_at_mut(CHUNK * stride);
+        // While a group is multiplied the next one is copied to the other place, where it needs no decoding.
+        let (mut current, mut other) = groups.split_at_mut(group);
+        let mut copied = false;
+        for index in 0.. {
+            let Some(step) = self.step(index) else { break };
+            if !copied {
+                let row = self.first_column + step.row;
+                let columns = step.depth.columns(LINE * geometry.values, k);
+                let out = current.as_mut_ptr();
+                // SAFETY: the rows and columns exist, and `current` holds DEPTH lines of 24 rows.
+                unsafe {
+                    self.w.pack(isa, precision, row..row + step.rows, columns, out, LINE, GROUP * LINE)
+                };
+            }
+            let ahead = self.ahead(index, step, other);
+            copied = ahead.copy.is_some();
+            self.multiply(step, current, sums, stride, ahead);
+            if copied {
+                std::mem::swap(&mut current, &mut other);
             }
         }
         dispatch_product(isa, precision, WriteOut { task: self, sums, stride });
     }
 
-    /// Packs the group of rows of w from `first` on and adds its products with all panels to the sums.
-    fn multiply_group(&self, first: usize, depth: Depth, group: &mut [f32], sums: &mut [f32], stride: usize) {
-        let Slab { isa, precision, geometry, k, .. } = *self.slab;
-        let rows = GROUP.min(self.columns - first);
-        let row = self.first_column + first;
-        let columns = depth.columns(LINE * geometry.values, k);
-        // SAFETY: the rows and columns exist, and `group` holds DEPTH lines of 24 rows.
-        unsafe {
-            self.w.pack(isa, precision, row..row + rows, columns, group.as_mut_ptr(), LINE, GROUP * LINE);
-        }
-        let mut ahead = self.ahead(first, depth);
+    /// Steps go through the rows of the task at the first depth, then at the next one.
+    fn step(&self, index: usize) -> Option<Step> {
+        let groups = self.columns.div_ceil(GROUP);
+        let row = index % groups * GROUP;
+        let depth = self.slab.depth(index / groups)?;
+        Some(Step { row, rows: GROUP.min(self.columns - row), depth })
+    }
+
+    /// Adds the products of a group with all panels to the sums.
+    fn multiply(&self, step: Step, group: &[f32], sums: &mut [f32], stride: usize, mut ahead: Ahead) {
         for panel in self.slab.panels(self.first_row, self.first_row + self.rows) {
             let tile = Tile {
                 lanes: panel.lanes,
-                rows,
-                lines: depth.lines,
-                x: self.slab.units.as_slice()[self.slab.place(depth, panel)..].as_ptr(),
+                rows: step.rows,
+                lines: step.depth.lines,
+                x: self.slab.units.as_slice()[self.slab.place(step.depth, panel)..].as_ptr(),
                 w: group.as_ptr(),
                 layout: Layout::Grouped,
-                out: sums[first * stride + panel.first - self.first_row..].as_mut_ptr(),
+                out: sums[step.row * stride + panel.first - self.first_row..].as_mut_ptr(),
                 stride,
-                combine: if depth.first == 0 { Combine::Store } else { Combine::Add },
+                combine: if step.depth.first == 0 { Combine::Store } else { Combine::Add },
                 ahead,
             };
             // SAFETY: the panel and the group have the lines of this depth; the group has 24 rows, and so have the
-            // sums from `first` on, since CHUNK is a multiple of GROUP.
-            unsafe { tile.run(isa, precision) };
-            ahead = Ahead::NOTHING;
+            // sums from this row on, since CHUNK is a multiple of GROUP. See `ahead` for what it copies.
+            unsafe { tile.run(self.slab.isa, self.slab.precision) };
+            ahead = Ahead::default();
         }
     }
 
-    /// What the next group will read: the next rows at this depth, then the first ones at the next depth.
-    fn ahead(&self, first: usize, depth: Depth) -> Ahead {
-        let Storage { start, pitch, bits, .. } = self.w.storage();
-        let width = LINE * self.slab.geometry.values * bits / 8;
-        let (row, line) = if first + GROUP < self.columns {
-            (self.first_column + first + GROUP, depth.first)
-        } else {
-            (self.first_column, depth.first + depth.lines)
+    /// What to do for later steps during `step`: copy the next group to `place`, if it is whole and needs no decoding,
+    /// and prefetch the one that is packed or copied thereafter.
+    fn ahead(&self, index: usize, step: Step, place: &mut [f32]) -> Ahead {
+        let Slab { precision, geometry, k, .. } = *self.slab;
+        let Storage { start, pitch, bits, encoding } = self.w.storage();
+        let values = LINE * geometry.values;
+        let lines = |step: Step| {
+            let line = values * bits / 8;
+            let offset = (self.first_column + step.row) * pitch + step.depth.first * line;
+            Lines { start: start.wrapping_add(offset), pitch, line }
         };
-        Ahead { start: start.wrapping_add(row * pitch + line * width), pitch, line: width }
+        let whole = |next: &Step| {
+            let end = (next.depth.first + next.depth.lines) * values;
+            step.rows == GROUP && next.rows == GROUP && next.depth.lines == step.depth.lines && end <= k
+        };
+        let direct = geometry.stores(encoding, precision);
+        let next = self.step(index + 1).filter(whole).filter(|_| direct);
+        let copy = next.map(|next| (lines(next), place.as_mut_ptr()));
+        let later = self.step(if copy.is_some() { index + 2 } else { index + 1 });
+        Ahead { prefetch: later.map(lines), copy }
     }
 }
 

@@ -8,7 +8,7 @@ use half::bf16;
 use crate::formats::Rows;
 use crate::isa::isa;
 use crate::matrix::{Matrix, WithRows};
-use crate::product::{MAX_DOT, Precision, Weights};
+use crate::product::{Precision, Weights};
 
 /// The activations that enter a matrix product, row-major.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +46,9 @@ impl<'a> Activations<'a> {
         }
     }
 }
+
+/// Rows of x up to which dot products are faster than tiles, whose lanes would be filled with little.
+const FEW: usize = 24;
 
 /// `y[m, n] = x[m, k] W^T (+ bias)`, where w is an n by k matrix, bias has n values, and m follows from `y`.
 ///
@@ -99,7 +102,7 @@ fn multiply(
             Some(bias) => row.copy_from_slice(bias),
             None => row.fill(0.0),
         });
-    } else if m <= MAX_DOT {
+    } else if m <= FEW {
         few::multiply(isa(), precision, x, w, bias, y, n);
     } else {
         many::multiply(isa(), precision, x, w, bias, y, n);

@@ -1,26 +1,24 @@
 //! Products of few rows of x, where lanes run along the summed dimension.
 
+use super::tile::{Lines, prefetch};
 use super::{Arithmetic, LINE};
 use crate::simd::Simd;
 
-/// Rows of x up to which dot products are used.
-pub(crate) const MAX_DOT: usize = 8;
-
-/// Rows of w that are dotted with `m` rows of x at a time, so that all sums stay in registers.
+/// Rows of w that are dotted with `m` rows of x at a time, so that all sums stay in registers. 96 is a multiple.
 pub(crate) const fn dot_rows(m: usize) -> usize {
     match m {
         1 => 8,
         2 => 6,
-        3..=5 => 4,
-        6..=8 => 3,
-        _ => panic!("more rows than MAX_DOT"),
+        3 | 5 | 6 => 4,
+        4 | 7 | 8 => 3,
+        _ => panic!("more rows than a dot product takes"),
     }
 }
 
 /// `sums[i][r] += x[i] . w[r]` for all [`dot_rows`] rows of w, lane by lane.
 #[derive(Clone, Copy)]
 pub(crate) struct Dot {
-    /// Rows of x, from 1 to [`MAX_DOT`].
+    /// Rows of x, from 1 to 8.
     pub(crate) m: usize,
     /// Lines of units that are summed over.
     pub(crate) lines: usize,
@@ -32,6 +30,8 @@ pub(crate) struct Dot {
     pub(crate) w_stride: usize,
     /// `[m][dot_rows(m)]` vectors, 16 values apart.
     pub(crate) sums: *mut f32,
+    /// As many rows and lines, to bring into the second-level cache meanwhile.
+    pub(crate) prefetch: Option<Lines>,
 }
 
 impl Dot {
@@ -59,6 +59,11 @@ impl Dot {
         let s = a.simd();
         let mut sums = [[s.splat(0.0); M]; R];
         for unit in (0..self.lines * LINE).step_by(A::S::LANES) {
+            if let Some(lines) = self.prefetch
+                && unit.is_multiple_of(LINE)
+            {
+                (0..R).for_each(|r| prefetch(lines.at(r, unit / LINE)));
+            }
             let mut x = [s.splat(0.0); M];
             for (i, x) in x.iter_mut().enumerate() {
                 // SAFETY: the caller vouches for the units of x.

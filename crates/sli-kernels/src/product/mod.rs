@@ -7,13 +7,13 @@ mod dot;
 mod pack;
 mod tile;
 
-pub(crate) use dot::{Dot, MAX_DOT, dot_rows};
+pub(crate) use dot::{Dot, dot_rows};
 pub(crate) use pack::{Weights, pack_activations, pack_rows, prepare_row};
-pub(crate) use tile::{Ahead, Combine, Layout, Tile};
+pub(crate) use tile::{Ahead, Combine, Layout, Lines, Tile};
 
 use half::bf16;
 
-use crate::formats::Rows;
+use crate::formats::{Encoding, Rows};
 use crate::isa::{Isa, Kernel, dispatch};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Avx512;
@@ -314,6 +314,8 @@ pub(crate) struct Geometry {
     pub(crate) lanes: usize,
     /// Vectors of a tile.
     pub(crate) vectors: usize,
+    /// Rows of x in a dot product.
+    pub(crate) dot: usize,
 }
 
 impl Geometry {
@@ -323,7 +325,8 @@ impl Geometry {
             type Output = Geometry;
             #[inline(always)]
             fn run<A: Arithmetic>(self, _arithmetic: A) -> Geometry {
-                Geometry { values: A::VALUES, lanes: A::S::LANES, vectors: A::S::TILE_VECTORS }
+                let (lanes, vectors) = (A::S::LANES, A::S::TILE_VECTORS);
+                Geometry { values: A::VALUES, lanes, vectors, dot: A::S::ACCUMULATORS / 3 }
             }
         }
         dispatch_product(isa, precision, Measure)
@@ -332,6 +335,15 @@ impl Geometry {
     /// Rows of x in a full tile.
     pub(crate) fn panel(self) -> usize {
         self.lanes * self.vectors
+    }
+
+    /// Whether values stored in this encoding are units as they stand.
+    pub(crate) fn stores(self, encoding: Encoding, precision: Precision) -> bool {
+        match encoding {
+            Encoding::F32 => precision == Precision::F32,
+            Encoding::Bf16 => self.values == 2,
+            Encoding::Other => false,
+        }
     }
 
     /// Lines that hold `k` values.

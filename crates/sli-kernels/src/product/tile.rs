@@ -3,6 +3,8 @@
 //! Lanes are rows of x: x is laid out as `[unit][lane]`, each unit of w is broadcast against all lanes, and the
 //! result comes out transposed, `[row of w][lane]`. Weights thus need no transposition at all.
 
+use std::ops::Range;
+
 use super::{Arithmetic, GROUP, LINE, Precision, ProductKernel, dispatch_product};
 use crate::isa::Isa;
 use crate::simd::Simd;
@@ -27,30 +29,63 @@ pub(crate) enum Combine {
     ScaleAndAdd(*const f32),
 }
 
-/// Memory that will be needed soon: as many rows as the tile has, `pitch` bytes apart, `line` bytes for each line.
+/// Lines of rows in memory: row `r`, line `l` is `r * pitch + l * line` bytes after `start`.
 #[derive(Clone, Copy)]
-pub(crate) struct Ahead {
+pub(crate) struct Lines {
     pub(crate) start: *const u8,
     pub(crate) pitch: usize,
     pub(crate) line: usize,
 }
 
-impl Ahead {
-    /// Nothing in particular.
-    pub(crate) const NOTHING: Self = Self { start: std::ptr::null(), pitch: 0, line: 0 };
-
+impl Lines {
     #[inline(always)]
-    fn prefetch(self, row: usize, line: usize) {
-        let address = self.start.wrapping_add(row * self.pitch + line * self.line);
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: prefetching reads nothing and accepts any address; SSE is part of the baseline.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T1>(address.cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = address;
+    pub(super) fn at(self, row: usize, line: usize) -> *const u8 {
+        self.start.wrapping_add(row * self.pitch + line * self.line)
     }
+}
+
+/// What a tile does on the side for those that follow, line by line, while the arithmetic units are busy.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ahead {
+    /// Brings lines into the second-level cache, wherever they are.
+    pub(crate) prefetch: Option<Lines>,
+    /// Copies 24 rows of units, as many lines as the tile has, to a place laid out as [`Layout::Grouped`].
+    pub(crate) copy: Option<(Lines, *mut f32)>,
+}
+
+impl Ahead {
+    /// # Safety
+    /// The lines of `copy` can be read and written.
+    #[inline(always)]
+    unsafe fn work<S: Simd>(self, s: S, rows: Range<usize>, line: usize) {
+        if let Some(lines) = self.prefetch {
+            rows.clone().for_each(|row| prefetch(lines.at(row, line)));
+        }
+        if let Some((lines, to)) = self.copy {
+            for row in rows {
+                for unit in (0..LINE).step_by(S::LANES) {
+                    // SAFETY: the caller vouches for all lines.
+                    unsafe {
+                        let units = s.load_at(lines.at(row, line).cast::<f32>().add(unit));
+                        s.store_at(to.add((line * GROUP + row) * LINE + unit), units);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Asks for a cache line that will be needed soon.
+#[inline(always)]
+pub(super) fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch accepts any address; SSE is part of the baseline.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 /// `out[r][lane] = sum over units of w[r][unit] * x[unit][lane]`.
@@ -78,7 +113,7 @@ impl Tile {
     /// # Safety
     /// All units of `lines` lines can be read: of `lanes` lanes at `x`, of `rows` rounded up to a multiple of 24 at
     /// `w`. As many rows of `lanes` values can be read and written at `out`. Factors of [`Combine::ScaleAndAdd`] can
-    /// be read for all lanes.
+    /// be read for all lanes. The lines of [`Ahead::copy`] can be read and written; there `rows` is 24.
     pub(crate) unsafe fn run(self, isa: Isa, precision: Precision) {
         /// A tile whose pointers the caller of `run` has vouched for.
         struct Vouched(Tile);
@@ -141,9 +176,8 @@ unsafe fn step<A: Arithmetic, const MV: usize, const NR: usize, const ROW: usize
     let mut sums = [[s.splat(0.0); MV]; NR];
     let mut x = tile.x;
     for line in 0..tile.lines {
-        for r in 0..NR {
-            tile.ahead.prefetch(first + r, line);
-        }
+        // SAFETY: vouched for.
+        unsafe { tile.ahead.work(s, first..first + NR, line) };
         let mut w = tile.w.wrapping_add(line * line_stride + first * ROW);
         for _ in 0..LINE {
             // SAFETY: the caller vouches for the units of every line.
