@@ -1,12 +1,12 @@
-"""Short generated stories: more text of the kind that corpus/ holds, so that the model does not learn that by heart.
+"""Short generated stories: more text like that in corpus/, lest the model learn that one by heart.
 
 The grammar (stories.grammar) has two kinds of entries:
 
-    rule NAME            one alternative per line; each use picks one at random
+    rule NAME            one alternative per line; a use picks one at random that the story has not used yet
     table NAME: A | B    one row per line; a story picks one row and keeps it, so that a smith stays a smith
 
-and texts refer to them as {rule}, {table.column} or, with a capital first letter, {Table.column}. `hero` and `friend`
-are two different rows of the table `person`.
+Texts refer to them as {rule} and {table.column}; {Rule} and {Table.column} give a capital first letter.
+`hero` and `friend` are two different rows of the table `person`.
 """
 
 import random
@@ -22,35 +22,47 @@ class Grammar:
     def __init__(self, path: Path):
         self.rules: dict[str, list[str]] = {}
         self.tables: dict[str, list[dict[str, str]]] = {}
-        for entry in re.split(r"\n\s*\n", path.read_text()):
-            head, *lines = [line.strip() for line in entry.splitlines() if not line.startswith("#")] or [""]
-            kind, _, name = head.partition(" ")
+        text = re.sub(r"(?m)^#.*\n", "", path.read_text())
+        for entry in text.strip().split("\n\n"):
+            head, *lines = [line.strip() for line in entry.strip().splitlines()]
+            kind, name = head.split(" ", 1)
             if kind == "rule":
                 self.rules[name] = lines
-            elif kind == "table":
-                name, _, columns = name.partition(":")
-                columns = split_cells(columns)
-                self.tables[name] = [dict(zip(columns, split_cells(line), strict=True)) for line in lines]
+            else:
+                name, columns = name.split(":")
+                self.tables[name] = [dict(zip(cells(columns), cells(line), strict=True)) for line in lines]
 
     def story(self, rng: random.Random) -> str:
         """One story, a single paragraph."""
-        cast = {name: rng.choice(rows) for name, rows in self.tables.items() if name != "person"}
-        cast["hero"], cast["friend"] = rng.sample(self.tables["person"], 2)
-        return self.expand("{story}", cast, rng)
+        return Telling(self, rng).expand("{story}")
 
-    def expand(self, text: str, cast: dict[str, dict[str, str]], rng: random.Random) -> str:
+
+class Telling:
+    """The choices that stay the same while one story is told."""
+
+    def __init__(self, grammar: Grammar, rng: random.Random):
+        self.rng = rng
+        self.cast = {name: rng.choice(rows) for name, rows in grammar.tables.items() if name != "person"}
+        self.cast["hero"], self.cast["friend"] = rng.sample(grammar.tables["person"], 2)
+        self.rules = grammar.rules
+        self.left: dict[str, list[str]] = {}
+
+    def expand(self, text: str) -> str:
         """`text` with every reference in it replaced, and those in the replacements."""
+        return REFERENCE.sub(self.replacement, text)
 
-        def replacement(reference: re.Match) -> str:
-            name, column = reference.groups()
-            if column is None:
-                return self.expand(rng.choice(self.rules[name]), cast, rng)
-            word = cast[name.lower()][column]
-            return word.capitalize() if name[0].isupper() else word
+    def replacement(self, reference: re.Match) -> str:
+        name, column = reference.groups()
+        entry = name.lower()
+        word = self.cast[entry][column] if column else self.expand(self.alternative(entry))
+        return word[0].upper() + word[1:] if name[0].isupper() else word
 
-        return REFERENCE.sub(replacement, text)
+    def alternative(self, rule: str) -> str:
+        if not self.left.get(rule):
+            self.left[rule] = self.rng.sample(self.rules[rule], len(self.rules[rule]))
+        return self.left[rule].pop()
 
 
-def split_cells(line: str) -> list[str]:
+def cells(line: str) -> list[str]:
     """The cells of a table's line."""
     return [cell.strip() for cell in line.split("|")]
