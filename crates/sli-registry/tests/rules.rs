@@ -164,3 +164,11 @@ fn positions_end_where_tables_do() {
         assert_eq!(resolve(class, changes.clone()).unwrap().spec.max_length, max_length, "{class} {changes}");
     }
 }
+
+#[test]
+fn settings_count_as_read_where_another_one_overrides_them() {
+    let changes = json!({"ffn_dim": 48, "do_layer_norm_before": false, "_remove_final_layer_norm": false});
+    let resolved = resolve("OPTForCausalLM", changes).unwrap();
+    assert!(!resolved.unread.contains(&"_remove_final_layer_norm".to_string()), "{:?}", resolved.unread);
+    assert_eq!(resolved.spec.stacks[0].final_norm, None);
+}

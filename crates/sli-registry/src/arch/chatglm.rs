@@ -58,7 +58,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
         "rope_theta": 10_000.0 * config.f64_or("rope_ratio", 1.0)?,
         "partial_rotary_factor": 0.5,
         "max_position_embeddings": config.optional_usize("seq_length")?,
-        "attention_bias": bias || config.bool_or("add_qkv_bias", false)?,
+        "attention_bias": config.bool_or("add_qkv_bias", false)? || bias,
         "mlp_bias": bias,
     });
     let mut spec = llama::spec(&config.with(renamed))?;

@@ -45,7 +45,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     let head_dim = share_per_head(config, hidden_size, num_heads)?;
     let bias = config.bool_or("enable_bias", true)?;
     let norm_before = config.bool_or("do_layer_norm_before", true)?;
-    let norm_at_end = norm_before && !config.bool_or("_remove_final_layer_norm", false)?;
+    let norm_removed = config.bool_or("_remove_final_layer_norm", false)?;
     let mlp = MlpSpec {
         intermediate_size: config.usize("ffn_dim")?,
         activation: activation(config, "activation_function", "relu")?,
@@ -64,7 +64,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
         hidden_size,
         embedding: EmbeddingSpec { vocab_size, positions, token_types: None, norm: None },
         layers: vec![block; config.layers("num_hidden_layers")?],
-        final_norm: norm_at_end.then_some(norm),
+        final_norm: (norm_before && !norm_removed).then_some(norm),
     };
     Ok(model(vec![stack], plain_head(config, vocab_size), Some(num_positions)))
 }
