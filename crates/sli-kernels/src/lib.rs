@@ -1,4 +1,34 @@
 //! CPU kernels over plain slices for transformer and state-space layers.
+//!
+//! * [`linear`]: products with a weight [`Matrix`] as it is stored (floats of 32, 16 and 8 bits, integers of 8 and 4
+//!   bits with scales). Weights are widened in registers or in a block of cache size, never as a whole.
+//! * [`attention`]: tile by tile with a running softmax, over packed samples.
+//! * [`rms_norm`], [`layer_norm`], [`activate`], [`gated_activation`], [`rope`], [`softmax_rows`].
+//! * [`selective_scan`] and [`causal_conv1d`] for state-space layers.
+//! * [`RowSummary`] and [`ChannelMoments`]: what is kept of logits and activations that are not kept themselves.
+//!
+//! All matrices are row-major, activations are f32. Samples are *packed*: laid end to end, with offsets, so that there
+//! is no padding. Kernels know shapes, not models. They run on the threads of the current `rayon` pool, and no result
+//! depends on how many those are.
+//!
+//! The code is written once and compiled for several instruction sets; [`isa`] is the one in use. Callers check shapes
+//! first: a kernel panics where its arguments do not fit together.
+//!
+//! ```
+//! use half::bf16;
+//! use sli_kernels::{Format, Matrix, Precision, linear};
+//!
+//! // Two outputs of three inputs.
+//! let weights = [1.0, 2.0, 3.0, 0.5, 0.0, -0.5].map(bf16::from_f32);
+//! let matrix = Matrix { rows: 2, columns: 3, format: Format::Bf16(&weights) };
+//! matrix.check()?;
+//!
+//! let x = [1.0, 1.0, 1.0, 0.0, 2.0, 4.0]; // two rows
+//! let mut y = [0.0; 4];
+//! linear(x[..].into(), &matrix, Some(&[0.0, 10.0]), Precision::F32, &mut y);
+//! assert_eq!(y, [6.0, 10.0, 16.0, 8.0]);
+//! # Ok::<(), sli_kernels::ShapeError>(())
+//! ```
 
 mod activation;
 mod attention;

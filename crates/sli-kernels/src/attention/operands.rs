@@ -117,7 +117,7 @@ impl ProductKernel for Pack<'_> {
             // SAFETY: the place belongs to this sample, head and group alone, and has the lines of 24 rows.
             unsafe {
                 let out = self.keys.at(keys + row * self.head_lines * LINE);
-                pack_rows(a, &key_rows, from..from + count, columns.clone(), out, LINE, GROUP * LINE);
+                pack_rows(a, &key_rows, from..from + count, columns.clone(), out, LINE, GROUP * LINE, 0);
             }
         }
         let stride = self.a.value_dim.next_multiple_of(GROUP);

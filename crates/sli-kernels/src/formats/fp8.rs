@@ -12,13 +12,6 @@ pub(crate) struct Fp8Rows<'a> {
     pub(crate) block_columns: usize,
 }
 
-impl Fp8Rows<'_> {
-    #[inline(always)]
-    fn block_scale(&self, row: usize, run: usize) -> f32 {
-        self.scales[row / self.block_rows * self.columns.div_ceil(self.block_columns) + run]
-    }
-}
-
 impl Rows for Fp8Rows<'_> {
     type Scale<S: Simd> = S::F;
 
@@ -32,8 +25,14 @@ impl Rows for Fp8Rows<'_> {
     }
 
     #[inline(always)]
-    fn scale<S: Simd>(&self, simd: S, row: usize, run: usize) -> S::F {
-        simd.splat(self.block_scale(row, run))
+    fn first_scale(&self, row: usize) -> usize {
+        row / self.block_rows * self.columns.div_ceil(self.block_columns)
+    }
+
+    #[inline(always)]
+    fn scale<S: Simd>(&self, simd: S, place: usize) -> S::F {
+        // What the codes are divided by comes back here, exactly: it is a power of two.
+        simd.splat(self.scales[place] * 256.0)
     }
 
     #[inline(always)]
@@ -47,7 +46,7 @@ impl Rows for Fp8Rows<'_> {
     fn widen(&self, row: usize, column: usize, out: &mut [f32]) {
         for_each_run(column, self.block_columns, out, |run, column, out| {
             let first = row * self.columns + column;
-            let scale = self.block_scale(row, run);
+            let scale = self.scales[self.first_scale(row) + run];
             for (out, &code) in out.iter_mut().zip(&self.codes[first..]) {
                 *out = e4m3_to_f32(code) * scale;
             }

@@ -67,9 +67,8 @@ impl<T: Code> IntRows<'_, T> {
 
     /// (scale, zero point) of a group.
     #[inline(always)]
-    fn affine(&self, row: usize, run: usize) -> (f32, f32) {
-        let group = row * self.columns.div_ceil(self.group) + run;
-        (self.scales[group], self.zero_points.map_or(T::MIDDLE, |zero_points| zero_points[group]))
+    fn affine(&self, place: usize) -> (f32, f32) {
+        (self.scales[place], self.zero_points.map_or(T::MIDDLE, |zero_points| zero_points[place]))
     }
 }
 
@@ -86,8 +85,13 @@ impl<T: Code> Rows for IntRows<'_, T> {
     }
 
     #[inline(always)]
-    fn scale<S: Simd>(&self, simd: S, row: usize, run: usize) -> (S::F, S::F) {
-        let (scale, zero_point) = self.affine(row, run);
+    fn first_scale(&self, row: usize) -> usize {
+        row * self.columns.div_ceil(self.group)
+    }
+
+    #[inline(always)]
+    fn scale<S: Simd>(&self, simd: S, place: usize) -> (S::F, S::F) {
+        let (scale, zero_point) = self.affine(place);
         (simd.splat(scale), simd.splat(zero_point))
     }
 
@@ -109,7 +113,7 @@ impl<T: Code> Rows for IntRows<'_, T> {
     fn widen(&self, row: usize, column: usize, out: &mut [f32]) {
         let codes = &self.codes[row * self.stride()..(row + 1) * self.stride()];
         for_each_run(column, self.group, out, |run, column, out| {
-            let (scale, zero_point) = self.affine(row, run);
+            let (scale, zero_point) = self.affine(self.first_scale(row) + run);
             for (i, out) in out.iter_mut().enumerate() {
                 *out = (T::value(codes, column + i) - zero_point) * scale;
             }

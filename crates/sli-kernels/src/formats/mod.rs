@@ -39,7 +39,10 @@ pub(crate) trait Rows: Copy + Send + Sync {
     /// Columns of a run.
     fn run(&self) -> usize;
 
-    fn scale<S: Simd>(&self, simd: S, row: usize, run: usize) -> Self::Scale<S>;
+    /// The place of the first run of a row among all scales.
+    fn first_scale(&self, row: usize) -> usize;
+
+    fn scale<S: Simd>(&self, simd: S, place: usize) -> Self::Scale<S>;
 
     /// The values at `column..column + LANES` of a row.
     /// # Safety

@@ -63,7 +63,12 @@ impl<T: Float> Rows for PlainRows<'_, T> {
     }
 
     #[inline(always)]
-    fn scale<S: Simd>(&self, _simd: S, _row: usize, _run: usize) {}
+    fn first_scale(&self, _row: usize) -> usize {
+        0
+    }
+
+    #[inline(always)]
+    fn scale<S: Simd>(&self, _simd: S, _place: usize) {}
 
     #[inline(always)]
     unsafe fn vector<S: Simd>(&self, simd: S, row: usize, column: usize, (): ()) -> S::F {

@@ -148,7 +148,7 @@ impl WithRows for Vectors {
                 let Self(rows, Vectors { row, columns }) = self;
                 let mut out = vec![0.0; columns];
                 for (at, out) in (0..columns).step_by(S::LANES).zip(out.chunks_exact_mut(S::LANES)) {
-                    let scale = rows.scale(s, row, at / rows.run());
+                    let scale = rows.scale(s, rows.first_scale(row) + at / rows.run());
                     // SAFETY: `columns` is a multiple of LANES and within the row, and LANES divides the run.
                     s.store(out, unsafe { rows.vector(s, row, at, scale) });
                 }

@@ -90,7 +90,7 @@ impl ProductKernel for Task<'_> {
     #[inline(always)]
     fn run<A: Arithmetic>(self, a: A) {
         let (rows, k, width) = (dot_rows(self.batch), self.w.columns(), LINE * A::VALUES);
-        let Storage { start, pitch, encoding, .. } = self.w.storage();
+        let Storage { start, pitch, encoding, bits } = self.w.storage();
         // Whole lines of weights that are units as they stand are used from where they are.
         let direct = self.geometry.stores(encoding, self.precision);
         let padded = self.m.next_multiple_of(self.batch);
@@ -102,18 +102,26 @@ impl ProductKernel for Task<'_> {
             let mut line = 0;
             if direct && count == rows {
                 line = k / width;
+                let w = start.wrapping_add(row * pitch);
+                let next = Lines { start: w.wrapping_add(rows * pitch), pitch, line: LINE * 4 };
                 // SAFETY: these are whole lines of rows of w.
-                unsafe { self.dot(a, row, 0, line, start.wrapping_add(row * pitch), pitch, sums) };
+                unsafe { self.dot(a, 0, line, w, pitch, sums, Some(next)) };
             }
             while line * width < k {
                 let columns = line * width..k.min((line + DEPTH) * width);
                 let lines = columns.len().div_ceil(width);
                 let out = decoded.as_mut_ptr();
+                // Next come further columns of these rows, or the first ones of other rows.
+                let ahead = match columns.end < k {
+                    true => columns.len() * bits / 8,
+                    false => rows * pitch - columns.start * bits / 8,
+                };
                 // SAFETY: there is room for DEPTH lines of `rows` rows. Where `count` is less, the others hold
                 // something old, and what comes of it is not used.
                 unsafe {
-                    self.w.pack(self.isa, self.precision, row..row + count, columns, out, DEPTH * LINE, LINE);
-                    self.dot(a, row, line, lines, out.cast(), DEPTH * LINE * 4, sums);
+                    let rows = row..row + count;
+                    self.w.pack(self.isa, self.precision, rows, columns, out, DEPTH * LINE, LINE, ahead);
+                    self.dot(a, line, lines, out.cast(), DEPTH * LINE * 4, sums, None);
                 }
                 line += lines;
             }
@@ -123,25 +131,21 @@ impl ProductKernel for Task<'_> {
 }
 
 impl Task<'_> {
-    /// Dots `lines` lines from `first` on of all rows of x with the rows of w from `row` on, which are at `w`.
+    /// Dots `lines` lines from `first` on of all rows of x with those rows of w that are at `w`, and prefetches others.
     /// # Safety
-    /// They can be read there, `w_stride` bytes apart.
+    /// The lines of w can be read there, rows `w_stride` bytes apart.
     #[inline(always)]
     unsafe fn dot<A: Arithmetic>(
         &self,
         a: A,
-        row: usize,
         first: usize,
         lines: usize,
         w: *const u8,
         w_stride: usize,
         sums: &mut [f32],
+        mut prefetch: Option<Lines>,
     ) {
         let rows = dot_rows(self.batch);
-        let Storage { start, pitch, bits, .. } = self.w.storage();
-        let line = LINE * A::VALUES * bits / 8;
-        let next = start.wrapping_add((row + rows) * pitch + first * line);
-        let mut prefetch = Some(Lines { start: next, pitch, line });
         let batches = self.x.chunks_exact(self.batch * self.stride);
         for (x, sums) in batches.zip(sums.chunks_exact_mut(self.batch * rows * LINE)) {
             let dot = Dot {

@@ -205,7 +205,7 @@ impl Task<'_> {
                 let out = current.as_mut_ptr();
                 // SAFETY: the rows and columns exist, and `current` holds DEPTH lines of 24 rows.
                 unsafe {
-                    self.w.pack(isa, precision, row..row + step.rows, columns, out, LINE, GROUP * LINE)
+                    self.w.pack(isa, precision, row..row + step.rows, columns, out, LINE, GROUP * LINE, 0)
                 };
             }
             let ahead = self.ahead(index, step, other);

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::tile::prefetch;
 use super::{Arithmetic, LINE, Precision, ProductKernel, dispatch_product};
 use crate::formats::{Rows, Storage};
 use crate::isa::Isa;
@@ -17,25 +18,29 @@ const LINE_VALUES: usize = 2 * LINE;
 #[inline(always)]
 unsafe fn pack_row<A: Arithmetic, R: Rows>(
     a: A,
-    rows: &R,
+    rows: R,
     row: usize,
     column: usize,
     k: usize,
     mut out: *mut f32,
     line_stride: usize,
+    ahead: usize,
 ) {
     let (s, lanes, width) = (a.simd(), A::S::LANES, LINE * A::VALUES);
+    let Storage { start, pitch, bits, .. } = rows.storage();
     let (mut at, end, run) = (column, column + k, rows.run());
     if run.is_multiple_of(LINE_VALUES) || run >= rows.columns() {
+        let mut place = rows.first_scale(row) + at / run;
+        let mut run_end = at - at % run;
         while at + width <= end {
-            let index = at / run;
-            let run_end = end.min((index + 1).saturating_mul(run));
-            let scale = rows.scale(s, row, index);
+            let scale = rows.scale(s, place);
+            (place, run_end) = (place + 1, end.min(run_end.saturating_add(run)));
             while at + width <= run_end {
+                prefetch(start.wrapping_add(row * pitch + at * bits / 8 + ahead));
                 for unit in (0..LINE).step_by(lanes) {
                     // SAFETY: a whole line is left in the run and in the row, and can be written.
                     unsafe {
-                        s.store_at(out.add(unit), a.load_weights(rows, row, at + unit * A::VALUES, scale));
+                        s.store_at(out.add(unit), a.load_weights(&rows, row, at + unit * A::VALUES, scale));
                     }
                 }
                 // SAFETY: the caller vouches for all lines.
@@ -161,11 +166,21 @@ pub(crate) unsafe fn pack_rows<A: Arithmetic, R: Rows>(
     out: *mut f32,
     row_stride: usize,
     line_stride: usize,
+    ahead: usize,
 ) {
     for (i, row) in rows.enumerate() {
         // SAFETY: the caller vouches for all rows.
         unsafe {
-            pack_row(a, weights, row, columns.start, columns.len(), out.add(i * row_stride), line_stride)
+            pack_row(
+                a,
+                *weights,
+                row,
+                columns.start,
+                columns.len(),
+                out.add(i * row_stride),
+                line_stride,
+                ahead,
+            )
         };
     }
 }
@@ -177,6 +192,7 @@ pub(crate) trait Weights: Sync {
     fn storage(&self) -> Storage;
 
     /// Packs the values `columns` of `rows`: the lines of each row are `line_stride` apart, the rows `row_stride`.
+    /// `ahead` bytes further lies what will be needed soon.
     /// # Safety
     /// The values lie within the matrix, `columns` begins at a multiple of 32 (unless a run is a whole row), and the lines can be written at `out`.
     unsafe fn pack(
@@ -188,6 +204,7 @@ pub(crate) trait Weights: Sync {
         out: *mut f32,
         row_stride: usize,
         line_stride: usize,
+        ahead: usize,
     );
 }
 
@@ -209,6 +226,7 @@ impl<R: Rows> Weights for R {
         out: *mut f32,
         row_stride: usize,
         line_stride: usize,
+        ahead: usize,
     ) {
         /// Rows whose values and places the caller of `pack` has vouched for.
         struct Vouched<'a, R> {
@@ -218,20 +236,21 @@ impl<R: Rows> Weights for R {
             out: *mut f32,
             row_stride: usize,
             line_stride: usize,
+            ahead: usize,
         }
         impl<R: Rows> ProductKernel for Vouched<'_, R> {
             type Output = ();
             #[inline(always)]
             fn run<A: Arithmetic>(self, a: A) {
-                let Self { weights, rows, columns, out, row_stride, line_stride } = self;
+                let Self { weights, rows, columns, out, row_stride, line_stride, ahead } = self;
                 // SAFETY: vouched for.
-                unsafe { pack_rows(a, weights, rows, columns, out, row_stride, line_stride) };
+                unsafe { pack_rows(a, weights, rows, columns, out, row_stride, line_stride, ahead) };
             }
         }
         dispatch_product(
             isa,
             precision,
-            Vouched { weights: self, rows, columns, out, row_stride, line_stride },
+            Vouched { weights: self, rows, columns, out, row_stride, line_stride, ahead },
         );
     }
 }

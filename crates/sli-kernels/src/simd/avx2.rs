@@ -129,14 +129,12 @@ impl Simd for Avx2 {
     unsafe fn load_e4m3(self, p: *const u8) -> __m256 {
         // SAFETY: the caller vouches for LANES bytes at `p`.
         unsafe {
-            // Sign-extended, so that bit 31 is the sign. See the portable code for the exponent.
-            let code = _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()));
-            let magnitude = _mm256_and_si256(code, _mm256_set1_epi32(0x7f));
-            let nan = _mm256_cmpeq_epi32(magnitude, _mm256_set1_epi32(0x7f));
-            let sign = _mm256_and_si256(code, _mm256_set1_epi32(i32::MIN));
-            let bits = _mm256_or_si256(_mm256_slli_epi32::<20>(magnitude), sign);
-            let value = _mm256_mul_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(f32::from_bits(247 << 23)));
-            _mm256_blendv_ps(value, _mm256_set1_ps(f32::NAN), _mm256_castsi256_ps(nan))
+            // Sign-extended, so that bit 15 is the sign; exponent and fraction belong 7 bits higher.
+            let code = _mm_cvtepi8_epi16(_mm_loadl_epi64(p.cast()));
+            let half = _mm_and_si128(_mm_slli_epi16::<7>(code), _mm_set1_epi16(0xbf80_u16 as i16));
+            let magnitude = _mm_and_si128(half, _mm_set1_epi16(0x7fff));
+            let nan = _mm256_cvtepi16_epi32(_mm_cmpeq_epi16(magnitude, _mm_set1_epi16(0x3f80)));
+            _mm256_blendv_ps(_mm256_cvtph_ps(half), _mm256_set1_ps(f32::NAN), _mm256_castsi256_ps(nan))
         }
     }
 

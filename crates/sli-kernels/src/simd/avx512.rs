@@ -107,18 +107,12 @@ impl Simd for Avx512 {
     unsafe fn load_e4m3(self, p: *const u8) -> __m512 {
         // SAFETY: the caller vouches for LANES bytes at `p`.
         unsafe {
-            // Sign-extended, so that bit 31 is the sign. See the portable code for the exponent.
-            let code = _mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()));
-            let magnitude = _mm512_and_si512(code, _mm512_set1_epi32(0x7f));
-            let nan = _mm512_cmpeq_epi32_mask(magnitude, _mm512_set1_epi32(0x7f));
-            // The truth table of `magnitude | (code & sign bit)`.
-            let bits = _mm512_ternarylogic_epi32::<0xf8>(
-                _mm512_slli_epi32::<20>(magnitude),
-                code,
-                _mm512_set1_epi32(i32::MIN),
-            );
-            let value = _mm512_mul_ps(_mm512_castsi512_ps(bits), _mm512_set1_ps(f32::from_bits(247 << 23)));
-            _mm512_mask_blend_ps(nan, value, _mm512_set1_ps(f32::NAN))
+            // Sign-extended, so that bit 15 is the sign; exponent and fraction belong 7 bits higher.
+            let code = _mm256_cvtepi8_epi16(_mm_loadu_si128(p.cast()));
+            let half = _mm256_and_si256(_mm256_slli_epi16::<7>(code), _mm256_set1_epi16(0xbf80_u16 as i16));
+            let magnitude = _mm256_and_si256(half, _mm256_set1_epi16(0x7fff));
+            let nan = _mm256_cmpeq_epi16_mask(magnitude, _mm256_set1_epi16(0x3f80));
+            _mm512_mask_blend_ps(nan, _mm512_cvtph_ps(half), _mm512_set1_ps(f32::NAN))
         }
     }
 

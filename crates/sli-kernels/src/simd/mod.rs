@@ -72,7 +72,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `LANES` values can be read at `p`.
     unsafe fn load_f16(self, p: *const f16) -> Self::F;
-    /// Values of the 8-bit float format e4m3 (no infinities; 0x7f and 0xff are NaN).
+    /// Values of the 8-bit float format e4m3 (no infinities; 0x7f and 0xff are NaN), divided by 256: the bits of a code
+    /// are then, but for their places, those of a half-precision float.
     /// # Safety
     /// `LANES` bytes can be read at `p`.
     unsafe fn load_e4m3(self, p: *const u8) -> Self::F;

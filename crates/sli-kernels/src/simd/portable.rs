@@ -194,7 +194,7 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn load_e4m3(self, p: *const u8) -> Lanes {
         // SAFETY: the caller vouches for LANES bytes at `p`.
-        Lanes(unsafe { p.cast::<[u8; LANES]>().read() }.map(e4m3_to_f32))
+        Lanes(unsafe { p.cast::<[u8; LANES]>().read() }.map(|code| e4m3_to_f32(code) / 256.0))
     }
 
     #[inline(always)]

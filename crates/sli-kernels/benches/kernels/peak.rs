@@ -1,0 +1,93 @@
+//! The rate of multiply-adds on registers alone, over all threads: what no kernel can exceed.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use rayon::prelude::*;
+use sli_kernels::Isa;
+
+/// Enough independent sums to hide the latency of an instruction.
+const SUMS: usize = 16;
+const ROUNDS: usize = 1_000_000;
+
+/// GFLOP/s of f32 fused multiply-adds, where this program knows how to write them.
+pub(crate) fn f32(isa: Isa) -> Option<f64> {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the instruction set in use is available.
+        Isa::Avx512Bf16 | Isa::Avx512 => Some(rate(32, || unsafe { x86::f32_by_16() })),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx2 => Some(rate(16, || unsafe { x86::f32_by_8() })),
+        _ => None,
+    }
+}
+
+/// GFLOP/s of bf16 dot products, where the machine has them.
+pub(crate) fn bf16(isa: Isa) -> Option<f64> {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the instruction set in use is available.
+        Isa::Avx512Bf16 => Some(rate(64, || unsafe { x86::bf16_by_32() })),
+        _ => None,
+    }
+}
+
+/// The rate of a loop of `ROUNDS * SUMS` instructions of `flops` each, run by every thread at once.
+fn rate(flops: usize, work: impl Fn() -> f32 + Sync) -> f64 {
+    let threads = rayon::current_num_threads();
+    let seconds = super::fastest(Duration::from_millis(100), || {
+        (0..threads).into_par_iter().for_each(|_| {
+            black_box(work());
+        });
+    });
+    (flops * SUMS * ROUNDS * threads) as f64 / seconds / 1e9
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+    use std::hint::black_box;
+    use std::mem::transmute;
+
+    use super::{ROUNDS, SUMS};
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn f32_by_16() -> f32 {
+        let x = _mm512_set1_ps(black_box(0.5));
+        let mut sums = [x; SUMS];
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                *sum = _mm512_fmadd_ps(*sum, x, x);
+            }
+        }
+        sums.into_iter().map(|sum| _mm512_reduce_add_ps(sum)).sum()
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn f32_by_8() -> f32 {
+        let x = _mm256_set1_ps(black_box(0.5));
+        // 16 registers hold 12 sums and the factor: a third more rounds make the same work.
+        let mut sums = [x; 12];
+        for _ in 0..ROUNDS * SUMS / 12 {
+            for sum in &mut sums {
+                *sum = _mm256_fmadd_ps(*sum, x, x);
+            }
+        }
+        sums.into_iter().map(|sum| _mm256_cvtss_f32(sum)).sum()
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) fn bf16_by_32() -> f32 {
+        let x = _mm512_set1_ps(black_box(0.5));
+        // SAFETY: both types are 512 bits, and any bits are bf16.
+        let pairs = unsafe { transmute::<__m512, __m512bh>(x) };
+        let mut sums = [x; SUMS];
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                *sum = _mm512_dpbf16_ps(*sum, pairs, pairs);
+            }
+        }
+        sums.into_iter().map(|sum| _mm512_reduce_add_ps(sum)).sum()
+    }
+}
