@@ -3,20 +3,23 @@
 //! Direct I/O moves whole blocks between a device and memory, both aligned, past the page cache. A layer that is read
 //! once and dropped would only push more useful pages out of it.
 
-use std::alloc::{self, Layout};
+use std::alloc::{Layout, handle_alloc_error};
 use std::fs::File;
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 /// Alignment of buffers, and of the offsets and lengths of direct reads: the largest block size in common use.
 pub(crate) const BLOCK: usize = 4096;
 
-/// A zeroed block of memory, aligned to [`BLOCK`], of a whole number of blocks.
+/// Zeroed memory of a whole number of blocks, at the start of a block.
+///
+/// It is mapped for itself, so that it costs nothing before it is used and is the operating system's again when it is
+/// dropped: an allocator would touch all of it at once and keep it afterwards.
 pub(crate) struct AlignedBuffer {
     start: NonNull<u8>,
-    layout: Layout,
+    bytes: usize,
 }
 
 // SAFETY: the buffer owns its memory, which has no interior mutability: like a `Box<[u8]>`.
@@ -29,10 +32,12 @@ impl AlignedBuffer {
     pub(crate) fn new(bytes: usize) -> Self {
         let layout =
             Layout::from_size_align(bytes.max(1), BLOCK).expect("a size below isize::MAX").pad_to_align();
-        // SAFETY: the layout has a size of at least one block, so it is not zero.
-        let start = unsafe { alloc::alloc_zeroed(layout) };
-        let start = NonNull::new(start).unwrap_or_else(|| alloc::handle_alloc_error(layout));
-        Self { start, layout }
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping at an address of the system's choice touches no memory that is in use.
+        let start = unsafe { libc::mmap(ptr::null_mut(), layout.size(), access, kind, -1, 0) };
+        let start =
+            NonNull::new(start.cast::<u8>()).filter(|start| start.as_ptr().cast() != libc::MAP_FAILED);
+        Self { start: start.unwrap_or_else(|| handle_alloc_error(layout)), bytes: layout.size() }
     }
 }
 
@@ -40,23 +45,23 @@ impl Deref for AlignedBuffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `start` points to `layout.size()` bytes that were zeroed when allocated and live as long as `self`;
+        // SAFETY: `start` points to `bytes` bytes that were zero when mapped and live as long as `self`;
         // they change only through `&mut self`.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.layout.size()) }
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
     }
 }
 
 impl DerefMut for AlignedBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`, and `&mut self` makes the access exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.layout.size()) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
     }
 }
 
 impl Drop for AlignedBuffer {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this very layout, and freed only here.
-        unsafe { alloc::dealloc(self.start.as_ptr(), self.layout) }
+        // SAFETY: mapped in `new` with this very size, and unmapped only here.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
     }
 }
 

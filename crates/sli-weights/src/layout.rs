@@ -1,7 +1,6 @@
 //! Which stored tensor fills which need: the whole model checked against the checkpoint before a weight is read.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
 use std::sync::OnceLock;
 
 use sli_core::{
@@ -10,6 +9,7 @@ use sli_core::{
 };
 
 use crate::checkpoint::{Checkpoint, StoredTensor};
+use crate::read_plan::distinct_bytes;
 use crate::slot::Slot;
 
 /// Every tensor that a model needs, found in a checkpoint, by place and group.
@@ -35,7 +35,7 @@ impl Layout {
     ///
     /// # Errors
     /// [`WeightError::Missing`], [`WeightError::Shape`] and [`WeightError::Dtype`] for the first need that cannot be
-    /// filled; [`WeightError::Surplus`] when tensors are left over that the map does not list as harmless.
+    /// filled; [`SliError::Usage`](sli_core::SliError::Usage) when the map's steps make no sense for a shape; [`WeightError::Surplus`] when tensors are left over that the map does not list as harmless.
     pub fn new(checkpoint: &Checkpoint, spec: &ModelSpec, map: &WeightMap) -> Result<Self> {
         let names = Names::new(checkpoint, map);
         let prefix = names.prefix(map);
@@ -99,7 +99,8 @@ impl Layout {
 
     /// Bytes of the checkpoint that belong to a group, without pinned tensors. Bytes that tensors share count once.
     pub fn group_bytes(&self, place: Place, group: Group) -> u64 {
-        distinct_bytes(self.slots(place, group).iter().filter(|slot| slot.residency == Residency::PerLayer))
+        let streamed = self.slots(place, group).iter().filter(|slot| slot.residency == Residency::PerLayer);
+        distinct_bytes(streamed.map(Slot::file_range))
     }
 
     /// Bytes of tensors that stay in memory once they are loaded.
@@ -109,7 +110,7 @@ impl Layout {
 
     /// Bytes of the checkpoint that the model needs. Bytes that several places share count once.
     pub fn total_bytes(&self) -> u64 {
-        distinct_bytes(self.groups.iter().flat_map(|group| &group.slots))
+        distinct_bytes(self.groups.iter().flat_map(|group| &group.slots).map(Slot::file_range))
     }
 
     /// The pinned tensor of a slot, once it is loaded, and where to put it.
@@ -190,20 +191,4 @@ impl<'a> Names<'a> {
         let prefix = map.prefixes.iter().find(has_embedding).or(map.prefixes.first());
         prefix.copied().unwrap_or_default()
     }
-}
-
-/// Bytes that are in at least one of the slots' ranges.
-fn distinct_bytes<'a>(slots: impl Iterator<Item = &'a Slot>) -> u64 {
-    let mut ranges: Vec<(usize, Range<u64>)> =
-        slots.map(|slot| (slot.stored.file, slot.range.clone())).collect();
-    ranges.sort_by_key(|(file, range)| (*file, range.start));
-    let (mut bytes, mut current, mut end) = (0, None, 0);
-    for (file, range) in ranges {
-        if current != Some(file) {
-            (current, end) = (Some(file), 0);
-        }
-        bytes += range.end.saturating_sub(range.start.max(end));
-        end = end.max(range.end);
-    }
-    bytes
 }

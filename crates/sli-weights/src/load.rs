@@ -84,10 +84,10 @@ impl IntoIterator for GroupTensors {
 }
 
 impl Layout {
-    /// Reads all tensors of a group, through the page cache.
+    /// Reads all tensors of a group, through the page cache. None when there is no such group.
     ///
     /// # Errors
-    /// When there is no such group or a file cannot be read.
+    /// When a file cannot be read.
     pub fn load_group(&self, place: Place, group: Group) -> Result<GroupTensors> {
         self.load(&ReadRequest::Group(place, group), Memory::unpooled(), &mut self.checkpoint())
     }
@@ -95,7 +95,7 @@ impl Layout {
     /// Reads one tensor, through the page cache.
     ///
     /// # Errors
-    /// As [`Layout::load_group`].
+    /// [`WeightError::Missing`] when the spec does not need such a tensor there; when a file cannot be read.
     pub fn load_tensor(&self, place: Place, key: TensorKey) -> Result<HostTensor> {
         let slot = self.slot(place, key)?;
         match slot.residency {
@@ -112,7 +112,7 @@ impl Layout {
     pub fn memory_bytes(&self, request: &ReadRequest) -> Result<u64> {
         let (_, slots) = self.requested(request)?;
         let copies = slots.iter().flat_map(Slot::copied_bytes).map(buffer_bytes).sum::<usize>();
-        Ok((copies + buffer_bytes(ReadPlan::new(&slots).buffer_bytes())) as u64)
+        Ok((copies + buffer_bytes(ReadPlan::new(slots.iter().map(Slot::file_range)).buffer_bytes())) as u64)
     }
 
     /// Reads what is asked for.
@@ -161,11 +161,12 @@ pub(crate) fn load_slot(slot: &Slot, reader: &mut dyn BlockReader) -> Result<Hos
 
 /// Reads some tensors together. They come in the order of the slots.
 fn load_slots(slots: &[Slot], memory: &mut Memory, reader: &mut dyn BlockReader) -> Result<Vec<HostTensor>> {
-    let plan = ReadPlan::new(slots);
+    let plan = ReadPlan::new(slots.iter().map(Slot::file_range));
     let mut buffer = memory.buffer(plan.buffer_bytes());
     plan.read(&mut buffer, reader)?;
     let read = buffer.into_bytes();
-    Ok(slots.iter().map(|slot| slot.finish(read.slice(plan.place_of(slot)), memory)).collect())
+    let position = |slot: &Slot| plan.position_of(&slot.file_range()).expect("the plan was made for it");
+    Ok(slots.iter().map(|slot| slot.finish(read.slice(position(slot)), memory)).collect())
 }
 
 /// A reader that counts what it reads.

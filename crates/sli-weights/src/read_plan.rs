@@ -6,7 +6,6 @@ use sli_core::Result;
 
 use crate::aligned::BLOCK;
 use crate::checkpoint::Checkpoint;
-use crate::slot::Slot;
 
 /// Bytes that nobody asked for are read along when they lie between two ranges and are no more than this: a read
 /// more costs about as much.
@@ -40,6 +39,9 @@ impl BlockReader for &Checkpoint {
     }
 }
 
+/// Some bytes of a file, which is given by its index in the checkpoint.
+pub(crate) type FileRange = (usize, Range<u64>);
+
 /// The reads that bring some tensors into memory. Ranges that several tensors share are read once.
 #[derive(Debug, Default)]
 pub(crate) struct ReadPlan {
@@ -68,10 +70,9 @@ impl Extent {
 }
 
 impl ReadPlan {
-    /// The reads for all of `slots`.
-    pub(crate) fn new<'a>(slots: impl IntoIterator<Item = &'a Slot>) -> Self {
-        let mut ranges: Vec<_> =
-            slots.into_iter().map(|slot| (slot.stored.file, slot.range.clone())).collect();
+    /// The reads for ranges of files.
+    pub(crate) fn new(ranges: impl IntoIterator<Item = FileRange>) -> Self {
+        let mut ranges: Vec<_> = ranges.into_iter().collect();
         ranges.sort_by_key(|(file, range)| (*file, range.start));
         let mut extents: Vec<Extent> = Vec::new();
         for (file, range) in ranges {
@@ -110,12 +111,83 @@ impl ReadPlan {
         Ok(())
     }
 
-    /// Where the bytes of a slot of this plan lie in the buffer.
-    pub(crate) fn place_of(&self, slot: &Slot) -> Range<usize> {
-        let (file, range) = (slot.stored.file, &slot.range);
-        let holds = |e: &&Extent| e.file == file && e.range.start <= range.start && range.end <= e.range.end;
-        let extent = self.extents.iter().find(holds).expect("the plan was made for this slot");
+    /// Where the bytes of a range lie in the buffer, if the plan was made for it.
+    pub(crate) fn position_of(&self, (file, range): &FileRange) -> Option<Range<usize>> {
+        let holds = |e: &&Extent| e.file == *file && e.range.start <= range.start && range.end <= e.range.end;
+        let extent = self.extents.iter().find(holds)?;
         let start = extent.position + (range.start - extent.range.start) as usize;
-        start..start + (range.end - range.start) as usize
+        Some(start..start + (range.end - range.start) as usize)
+    }
+}
+
+/// Bytes that are in at least one of the ranges.
+pub(crate) fn distinct_bytes(ranges: impl IntoIterator<Item = FileRange>) -> u64 {
+    let mut ranges: Vec<_> = ranges.into_iter().collect();
+    ranges.sort_by_key(|(file, range)| (*file, range.start));
+    let (mut bytes, mut current, mut end) = (0, None, 0);
+    for (file, range) in ranges {
+        if current != Some(file) {
+            (current, end) = (Some(file), 0);
+        }
+        bytes += range.end.saturating_sub(range.start.max(end));
+        end = end.max(range.end);
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// File bytes are their offset modulo 251, plus the file.
+    struct Counting {
+        reads: Vec<(usize, u64, usize)>,
+    }
+
+    impl BlockReader for Counting {
+        fn read(&mut self, file: usize, offset: u64, room: &mut [u8], needed: usize) -> Result<()> {
+            assert!(offset.is_multiple_of(BLOCK as u64) && room.len().is_multiple_of(BLOCK));
+            assert!(needed <= room.len());
+            for (byte, at) in room[..needed].iter_mut().zip(offset..) {
+                *byte = (at % 251) as u8 + file as u8;
+            }
+            self.reads.push((file, offset, needed));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn neighbours_are_read_together_and_shared_bytes_once() {
+        const FAR: u64 = 1 << 20;
+        let ranges = [(0, 5000..9000), (0, 100..200), (0, 8000..8100), (0, FAR + 5..FAR + 6), (1, 0..10)];
+        let plan = ReadPlan::new(ranges.clone());
+        let mut buffer = vec![0; plan.buffer_bytes()];
+        let mut reader = Counting { reads: Vec::new() };
+        plan.read(&mut buffer, &mut reader).unwrap();
+        assert_eq!(reader.reads, [(0, 0, 9000), (0, FAR, 6), (1, 0, 10)]);
+        for range in ranges {
+            let bytes = &buffer[plan.position_of(&range).unwrap()];
+            let expected: Vec<_> = range.1.map(|at| (at % 251) as u8 + range.0 as u8).collect();
+            assert_eq!(bytes, expected);
+        }
+        assert_eq!(plan.position_of(&(1, 5..11)), None);
+    }
+
+    #[test]
+    fn large_reads_are_cut_into_pieces() {
+        let bytes = PIECE as u64 * 2 + 10;
+        let plan = ReadPlan::new([(0, 10..bytes)]);
+        let mut buffer = vec![0; plan.buffer_bytes()];
+        let mut reader = Counting { reads: Vec::new() };
+        plan.read(&mut buffer, &mut reader).unwrap();
+        let sizes: Vec<_> = reader.reads.iter().map(|(_, _, needed)| *needed).collect();
+        assert_eq!(sizes, [PIECE, PIECE, 10]);
+        assert_eq!(buffer[bytes as usize - 1], ((bytes - 1) % 251) as u8);
+    }
+
+    #[test]
+    fn bytes_that_are_shared_count_once() {
+        assert_eq!(distinct_bytes([(0, 10..20), (0, 15..25), (0, 0..5), (1, 0..5), (0, 12..13)]), 25);
+        assert_eq!(distinct_bytes([]), 0);
     }
 }

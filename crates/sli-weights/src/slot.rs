@@ -10,6 +10,7 @@ use sli_core::{
 use crate::checkpoint::StoredTensor;
 use crate::header::StoredDtype;
 use crate::memory::Memory;
+use crate::read_plan::FileRange;
 use crate::view::View;
 
 /// A needed tensor, found in the checkpoint and checked against it.
@@ -38,7 +39,8 @@ impl Slot {
     ///
     /// # Errors
     /// [`WeightError::Shape`] when the stored shape is not the one that becomes the needed one,
-    /// [`WeightError::Dtype`] when the elements are not floats; both before anything is read.
+    /// [`WeightError::Dtype`] when the elements are not floats, [`SliError::Usage`] when the steps make no sense for
+    /// the shape; all before anything is read.
     pub(crate) fn new(
         place: Place,
         need: TensorNeed,
@@ -51,18 +53,17 @@ impl Slot {
             other => return Err(WeightError::Dtype { name, dtype: other.to_string() }.into()),
         };
         let expected = source.stored_shape(&need.shape);
-        if stored.shape != expected || expected.is_empty() || expected.contains(&0) {
+        if stored.shape != expected || need.shape.contains(&0) {
             return Err(WeightError::Shape { name, found: stored.shape, expected }.into());
         }
         let (ops, residency, range) = (source.ops.clone(), source.residency, stored.range.clone());
         let (whole, rows) = (need.shape.clone(), 0..need.shape[0]);
         let mut slot = Self { need, stored, ops, residency, range, stored_dtype, whole, rows };
-        slot.range = slot.needed_range().map_err(|why| {
-            SliError::Usage(format!(
-                "config.json does not fit tensor '{name}' ({place}, {}): {why}",
-                slot.need.key
-            ))
-        })?;
+        let senseless = |why| {
+            let key = slot.need.key;
+            SliError::Usage(format!("config.json does not fit tensor '{name}' ({place}, {key}): {why}"))
+        };
+        slot.range = slot.needed_range().map_err(senseless)?;
         Ok(slot)
     }
 
@@ -84,10 +85,8 @@ impl Slot {
     pub fn rows(&self, rows: Range<usize>) -> Result<Self> {
         let count = self.rows.len();
         if rows.is_empty() || rows.end > count {
-            let (Range { start, end }, name) = (rows, &self.stored.name);
-            return Err(SliError::Usage(format!(
-                "rows {start}..{end} of tensor '{name}', which has {count} rows"
-            )));
+            let name = &self.stored.name;
+            return Err(SliError::Usage(format!("rows {rows:?} of tensor '{name}', which has {count} rows")));
         }
         let mut slot = self.clone();
         slot.need.shape[0] = rows.len();
@@ -95,6 +94,11 @@ impl Slot {
         slot.residency = Residency::PerLayer; // only whole tensors are kept
         slot.range = slot.needed_range().map_err(SliError::Usage)?;
         Ok(slot)
+    }
+
+    /// Which bytes are read for it.
+    pub(crate) fn file_range(&self) -> FileRange {
+        (self.stored.file, self.range.clone())
     }
 
     /// Do both become the same tensor?

@@ -166,16 +166,14 @@ impl View {
 }
 
 /// out[r][c] = stored[base + rows[r] + columns[c] - start].
-fn gather_matrix<T: Copy>(
-    stored: &[T],
+fn gather_matrix<const SIZE: usize>(
+    stored: &[[u8; SIZE]],
     base: usize,
     start: usize,
     rows: &[usize],
     columns: &[usize],
-    out: &mut [T],
+    out: &mut [[u8; SIZE]],
 ) {
-    /// Side of the squares in which a matrix is turned, so that the lines of both sides stay in the cache.
-    const TILE: usize = 32;
     let width = columns.len();
     if columns.windows(2).all(|pair| pair[0] + 1 == pair[1]) {
         for (row, out) in rows.iter().zip(out.chunks_exact_mut(width)) {
@@ -184,13 +182,19 @@ fn gather_matrix<T: Copy>(
         }
         return;
     }
-    for (tile, out) in rows.chunks(TILE).zip(out.chunks_mut(TILE * width)) {
-        for first in (0..width).step_by(TILE) {
-            let columns = &columns[first..width.min(first + TILE)];
-            for (row, out) in tile.iter().zip(out.chunks_exact_mut(width)) {
-                for (column, out) in columns.iter().zip(&mut out[first..]) {
-                    *out = stored[base + row + column - start];
+    // A matrix is turned square by square, in a buffer that stays in the cache: what is read and what is written
+    // jumps from row to row, and each jump should be worth its while.
+    let side = 256 / SIZE;
+    let mut square = vec![[0; SIZE]; side * side];
+    for (rows, out) in rows.chunks(side).zip(out.chunks_mut(side * width)) {
+        for (columns, first) in columns.chunks(side).zip((0..).step_by(side)) {
+            for (c, column) in columns.iter().enumerate() {
+                for (line, row) in square.chunks_exact_mut(side).zip(rows) {
+                    line[c] = stored[base + column + row - start];
                 }
+            }
+            for (line, out) in square.chunks_exact(side).zip(out.chunks_exact_mut(width)) {
+                out[first..][..columns.len()].copy_from_slice(&line[..columns.len()]);
             }
         }
     }
@@ -299,7 +303,7 @@ mod tests {
         let chains: [Chain; 14] = [
             (&[5, 7], &[]),
             (&[5], &[(AddOne, 5)]),
-            (&[70, 40], &[(Transpose, 40)]),
+            (&[300, 140], &[(Transpose, 140)]),
             (&[48, 3], &[(slice, 16)]),
             (&[48], &[(slice, 16)]),
             (&[48, 3], &[(per_head, 16)]),
