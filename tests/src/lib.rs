@@ -1,1 +1,5 @@
 //! Helpers that the tests of the workspace share.
+
+pub mod golden;
+pub mod golden_weights;
+pub mod tensors;

@@ -1,1 +1,81 @@
-fn main() {}
+//! The project's own tasks: `cargo xtask TASK`.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // tasks talk to the person who runs them
+
+mod golden;
+mod synth;
+mod taxonomy;
+mod tidy;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// What every task returns.
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own tasks")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Write plans/architecture_taxonomy.json and docs/taxonomy.md from the registry
+    Taxonomy {
+        /// Change nothing; fail when they are stale
+        #[arg(long)]
+        check: bool,
+    },
+    /// Make golden cases with transformers, in a virtual environment of their own
+    Golden {
+        /// Names of cases, or --all, or --list
+        #[arg(required = true, num_args = 1.., allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Write a checkpoint with random weights in the shape of a released model
+    Synth {
+        /// The shape: tinyllama-1.1b, llama-6.7b
+        #[arg(long)]
+        shape: String,
+        /// Where to write it
+        directory: PathBuf,
+    },
+    /// Check what must not be: dependencies upwards, names of architectures where they do not belong, and the like
+    Tidy,
+    /// Type-check the code for NVIDIA GPUs
+    CheckCuda,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().task {
+        Task::Taxonomy { check } => taxonomy::taxonomy(check),
+        Task::Golden { arguments } => golden::golden(&arguments),
+        Task::Synth { shape, directory } => synth::synth(&shape, &directory),
+        Task::Tidy => tidy::tidy(),
+        Task::CheckCuda => {
+            succeed(Command::new("cargo").args(["check", "--package", "sli-cli", "--features", "cuda"]))
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The top of the workspace.
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Runs a command that has to succeed.
+fn succeed(command: &mut Command) -> Result {
+    let status = command.current_dir(root()).status()?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?} failed: {status}").into()) }
+}

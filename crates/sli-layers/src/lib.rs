@@ -1,1 +1,56 @@
-//! Blocks of language models on Burn, built from a spec: attention, MLPs, experts, state-space mixers.
+//! Blocks of language models on Burn, built from a spec.
+//!
+//! A [`Block`] is one layer: a `match` on its [`sli_core::BlockSpec`] chooses the mixer and the feed-forward network,
+//! and everything it does is readable from that spec. Blocks run on any backend that is a [`SliBackend`]; the trait
+//! has a method for each hot operation with a default written in plain Burn operations. Flex, the CPU backend,
+//! overrides them with `sli-kernels`; NdArray runs the defaults and is the oracle of the tests.
+//!
+//! Samples are packed, not padded: activations are [tokens, width], and [`ChunkContext::offsets`] says where each
+//! sample starts.
+//!
+//! ```
+//! use burn::backend::Flex;
+//! use burn::tensor::Tensor;
+//! use sli_core::{HostTensor, NormSpec};
+//! use sli_layers::{Norm, SliBackend};
+//!
+//! let device = Default::default();
+//! let norm = Norm::<Flex>::new(NormSpec::rms(0.0), &HostTensor::from_f32(&[1.0, 2.0], &[2]), None, &device);
+//! let x = Flex::from_host(vec![3.0, 3.0], 2, &device);
+//! assert_eq!(Flex::to_host(norm.forward(x)), [1.0, 2.0]);
+//! ```
+
+mod attention;
+mod backend;
+mod block;
+mod context;
+mod embedding;
+mod factory;
+mod head;
+mod linear;
+mod mamba;
+mod mlp;
+mod moe;
+mod norm;
+mod relative_bias;
+mod rope;
+mod tensors;
+
+pub use attention::AttentionLayer;
+pub use backend::{Scan, SliBackend};
+pub use block::{Block, Forward};
+pub use context::{ChunkContext, EncoderOutput};
+pub use embedding::Embedding;
+pub use factory::UniversalLayerFactory;
+pub use head::{Head, Tile};
+pub use linear::Linear;
+pub use mamba::MambaLayer;
+pub use mlp::Mlp;
+pub use moe::{Expert, MoeLayer, PendingExperts};
+pub use norm::Norm;
+pub use rope::{RopeCache, RopeTable};
+pub use sli_kernels::Precision;
+pub use tensors::LayerTensors;
+
+#[cfg(feature = "cuda")]
+pub use backend::cuda_devices;

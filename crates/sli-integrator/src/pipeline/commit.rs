@@ -1,0 +1,123 @@
+//! Making progress durable.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use sli_cache::{Resumed, RunJournal};
+use sli_core::{ActivationStore, Position, Result, SliError};
+use sli_moe::RouterLoad;
+
+use crate::output::LayerProfile;
+use crate::pipeline::writer::Writer;
+
+/// What a commit says besides the position.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Note {
+    /// The chunk size, which has to stay the same.
+    pub(crate) chunk_tokens: usize,
+    /// Seconds of work so far.
+    pub(crate) seconds: f64,
+    /// Weight bytes read so far.
+    pub(crate) bytes_read: u64,
+    /// Stages that ended since the last commit.
+    pub(crate) profiles: Vec<LayerProfile>,
+    /// Are the activations on disk? That has to stay, too.
+    pub(crate) spilled: bool,
+    /// The router's load in the unfinished stage.
+    pub(crate) router: Option<ExactLoad>,
+}
+
+/// A router's load, bit for bit: JSON may lose the last bit of a fraction.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ExactLoad {
+    tokens: Vec<u64>,
+    weight_bits: Vec<u64>,
+}
+
+impl From<&RouterLoad> for ExactLoad {
+    fn from(load: &RouterLoad) -> Self {
+        Self { tokens: load.tokens.clone(), weight_bits: load.weight.iter().map(|weight| weight.to_bits()).collect() }
+    }
+}
+
+impl From<&ExactLoad> for RouterLoad {
+    fn from(load: &ExactLoad) -> Self {
+        Self { tokens: load.tokens.clone(), weight: load.weight_bits.iter().map(|bits| f64::from_bits(*bits)).collect() }
+    }
+}
+
+/// Where a run goes on, and what is known of its past.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Past {
+    pub(crate) position: Position,
+    pub(crate) snapshot: Option<u64>,
+    pub(crate) profiles: Vec<LayerProfile>,
+    /// The last commit's note.
+    pub(crate) last: Note,
+}
+
+impl Past {
+    /// Reads the notes of an unfinished run.
+    pub(crate) fn new(resumed: Resumed, path: &Path) -> Result<Self> {
+        let mut past = Self { position: resumed.position, snapshot: resumed.snapshot, ..Self::default() };
+        for (_, note) in resumed.notes {
+            let unusable = |e: serde_json::Error| SliError::Config { path: path.into(), message: e.to_string() };
+            past.last = serde_json::from_value(note).map_err(unusable)?;
+            past.profiles.append(&mut past.last.profiles);
+        }
+        Ok(past)
+    }
+}
+
+/// Syncs outputs and activations and then says so in the journal, in this order, on the writer's thread.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    journal: Arc<Mutex<RunJournal>>,
+    interval: Duration,
+    last: Instant,
+}
+
+/// Chunks on disk are committed this often: each sync makes the disk wait for what it has cached.
+const DURABLE_INTERVAL: Duration = Duration::from_millis(500);
+
+impl Committer {
+    /// Commits at most every `interval` when activations are in memory, since each commit writes all of them.
+    pub(crate) fn new(journal: RunJournal, interval: Duration, store: &dyn ActivationStore) -> Self {
+        let interval = if store.is_durable() { interval.min(DURABLE_INTERVAL) } else { interval };
+        Self { journal: Arc::new(Mutex::new(journal)), interval, last: Instant::now() }
+    }
+
+    /// Is it time for another commit?
+    pub(crate) fn is_due(&self) -> bool {
+        self.last.elapsed() >= self.interval
+    }
+
+    /// Commits behind the jobs that wait. `sync_outputs` makes durable what the outputs have written.
+    pub(crate) fn commit(
+        &mut self,
+        writer: &Writer,
+        store: &Arc<dyn ActivationStore>,
+        sync_outputs: impl FnOnce() -> Result<()> + Send + 'static,
+        position: Position,
+        note: &Note,
+    ) -> Result<()> {
+        self.last = Instant::now();
+        let note = serde_json::to_value(note).map_err(|e| SliError::Usage(format!("commit: {e}")))?;
+        let (journal, store) = (self.journal.clone(), store.clone());
+        writer.submit(move || {
+            sync_outputs()?;
+            store.sync()?;
+            journal.lock().unwrap_or_else(PoisonError::into_inner).commit(position, note)
+        })
+    }
+
+    /// Ends the run: the journal and the activations are removed.
+    pub(crate) fn finish(self) -> Result<()> {
+        match Arc::try_unwrap(self.journal) {
+            Ok(journal) => journal.into_inner().unwrap_or_else(PoisonError::into_inner).finish(),
+            Err(_) => unreachable!("the writer has no jobs left"),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! A layer, chunk by chunk; with experts, wave by wave.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use sli_core::{Ffn, Group, Place, Result, Rows};
+use sli_layers::{Block, ChunkContext, Forward, LayerTensors, PendingExperts, SliBackend};
+use sli_moe::RouterLoad;
+use sli_weights::ReadRequest;
+
+use crate::chunks::Chunk;
+use crate::pipeline::{Pipeline, StageRun};
+
+impl<B: SliBackend> Pipeline<'_, B> {
+    /// Runs a layer from chunk `done` on.
+    pub(super) fn run_layer(&mut self, run: &mut StageRun, stack: usize, layer: usize, done: usize) -> Result<()> {
+        let (place, spec) = (Place::Layer { stack, layer }, &self.model.spec.stacks[stack]);
+        let tensors = self.take(run, &ReadRequest::Group(place, Group::Dense))?;
+        let block = self.factory.block(&spec.layers[layer], &LayerTensors::new(layer, tensors))?;
+        let wave_tokens = match &spec.layers[layer].ffn {
+            Some(Ffn::Moe(moe)) => {
+                run.router.get_or_insert_with(|| RouterLoad::new(moe.num_experts));
+                self.plan.wave_tokens
+            }
+            // A chunk that does not wait is a wave of its own.
+            _ => 0,
+        };
+        let mut next = done;
+        while next < self.chunks.len() {
+            let wave = self.wave(next, stack, wave_tokens);
+            next = wave.end;
+            let mut waiting = Vec::new();
+            for index in wave {
+                let chunk = self.chunk(index, stack);
+                match self.forward(run, &block, &chunk, stack)? {
+                    Forward::Done(hidden) => {
+                        self.emit(run, &chunk, Rows::new(spec.hidden_size, B::to_host(hidden)))?;
+                    }
+                    Forward::Pending(pending) => waiting.push((chunk, pending)),
+                }
+            }
+            self.run_experts(run, &block, place, layer, &mut waiting)?;
+            for (chunk, pending) in waiting {
+                if let Some(load) = &mut run.router {
+                    load.add(&pending.routing);
+                }
+                self.emit(run, &chunk, Rows::new(spec.hidden_size, B::to_host(block.finish(*pending))))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Chunks from `first` on that have at most `tokens` tokens together, at least one.
+    fn wave(&self, first: usize, stack: usize, tokens: usize) -> Range<usize> {
+        let start = self.chunk(first, stack).tokens.start;
+        let fits = |end: &usize| self.chunk(*end, stack).tokens.end - start <= tokens;
+        let end = (first + 1..self.chunks.len()).take_while(fits).last().map_or(first + 1, |last| last + 1);
+        first..end
+    }
+
+    fn forward(&self, run: &StageRun, block: &Block<B>, chunk: &Chunk, stack: usize) -> Result<Forward<B>> {
+        let input = self.hidden(run, chunk.index)?.hidden;
+        let encoder = self.encoder_output(stack, chunk)?;
+        let (width, device) = (input.width(), self.factory.device());
+        let context = ChunkContext {
+            offsets: &chunk.offsets,
+            positions: self.positions(chunk, stack),
+            rope: &self.rope,
+            encoder: encoder.as_ref(),
+            device,
+        };
+        Ok(block.forward(B::from_host(input.into_values(), width, device), &context))
+    }
+
+    /// Reads each expert that any waiting chunk chose, once, and applies it to all of them.
+    fn run_experts(
+        &mut self,
+        run: &mut StageRun,
+        block: &Block<B>,
+        place: Place,
+        layer: usize,
+        waiting: &mut [(Chunk, Box<PendingExperts<B>>)],
+    ) -> Result<()> {
+        let chosen: BTreeSet<u32> =
+            waiting.iter().flat_map(|(_, pending)| pending.by_expert.iter().map(|rows| rows.expert)).collect();
+        let requests: Vec<_> = chosen.iter().map(|e| ReadRequest::Group(place, Group::Expert(*e))).collect();
+        self.stream.enqueue_urgent(requests.iter().cloned());
+        for (expert, request) in chosen.into_iter().zip(requests) {
+            let tensors = LayerTensors::new(layer, self.take(run, &request)?);
+            let module = block.expert(expert, &tensors)?;
+            for (_, pending) in waiting.iter_mut() {
+                pending.apply(expert, &module);
+            }
+        }
+        Ok(())
+    }
+}

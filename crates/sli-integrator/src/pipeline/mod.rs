@@ -1,0 +1,362 @@
+//! A run: every sample through the embedding, then through each layer, then through the head.
+//!
+//! The compute thread takes weights from the stream and activations from the store, and hands outputs to the writer.
+//! Stage after stage, chunk after chunk is committed, so that a run that dies goes on where it was.
+
+mod commit;
+mod head;
+mod layer;
+mod stage;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sli_core::{
+    ActivationStore, ChunkState, Generation, Group, Place, Position, Result, Rows, SliError, TensorKey, TensorRole,
+};
+use sli_kernels::ChannelMoments;
+use sli_layers::{ChunkContext, EncoderOutput, LayerTensors, RopeCache, SliBackend, UniversalLayerFactory};
+use sli_moe::RouterLoad;
+use sli_weights::{GroupTensors, ReadRequest, WeightStream};
+
+use crate::chunks::{Chunk, Chunks};
+use crate::dataset::{Samples, TokenSequences};
+use crate::model::OpenModel;
+use crate::options::{HiddenDtype, RunOptions};
+use crate::output::{Distribution, HiddenOutput, LayerProfile, write_stats};
+use crate::plan::MemoryPlan;
+use crate::progress::StageInfo;
+
+pub(crate) use commit::{Committer, ExactLoad, Note, Past};
+pub(crate) use stage::{Stage, stages};
+pub(crate) use writer::Writer;
+
+/// What a run works with and on.
+pub(crate) struct Pipeline<'a, B: SliBackend> {
+    pub(crate) model: &'a OpenModel,
+    pub(crate) samples: &'a Samples,
+    pub(crate) chunks: &'a Chunks,
+    pub(crate) options: &'a RunOptions,
+    pub(crate) plan: &'a MemoryPlan,
+    pub(crate) output: &'a Path,
+    pub(crate) hidden_dtype: HiddenDtype,
+    /// Stacks that run: the decoder of an encoder-decoder only when the records give it tokens.
+    pub(crate) stacks: usize,
+    pub(crate) factory: UniversalLayerFactory<B>,
+    pub(crate) stream: WeightStream,
+    pub(crate) store: Arc<dyn ActivationStore>,
+    pub(crate) writer: Writer,
+    pub(crate) committer: Committer,
+    pub(crate) rope: RopeCache,
+    pub(crate) totals: Totals,
+}
+
+/// What adds up over a run.
+#[derive(Debug)]
+pub(crate) struct Totals {
+    started: Instant,
+    seconds_before: f64,
+    bytes_read: u64,
+    /// Profiles of the stages that ended.
+    pub(crate) profiles: Vec<LayerProfile>,
+    /// How many of them are committed.
+    committed: usize,
+}
+
+impl Totals {
+    /// Goes on from what earlier processes did.
+    pub(crate) fn new(past: &Past, started: Instant) -> Self {
+        Self {
+            started,
+            seconds_before: past.last.seconds,
+            bytes_read: past.last.bytes_read,
+            committed: past.profiles.len(),
+            profiles: past.profiles.clone(),
+        }
+    }
+
+    /// Seconds of work of all processes.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.seconds_before + self.started.elapsed().as_secs_f64()
+    }
+
+    /// Weight bytes that all processes read.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.bytes_read
+    }
+}
+
+/// The stage at work.
+struct StageRun {
+    stage: Stage,
+    index: usize,
+    name: String,
+    hidden: Option<Arc<HiddenOutput>>,
+    moments: Option<ChannelMoments>,
+    router: Option<RouterLoad>,
+    bytes: u64,
+    read: Duration,
+    wait: Duration,
+    started: Instant,
+}
+
+impl<B: SliBackend> Pipeline<'_, B> {
+    /// Runs all stages from where the past left off.
+    pub(crate) fn run(&mut self, past: &Past) -> Result<()> {
+        let stages = stages(&self.model.spec, self.stacks);
+        self.stream.enqueue(self.weights_ahead(&stages[past.position.stage.min(stages.len())..]));
+        for (index, stage) in stages.iter().enumerate().skip(past.position.stage) {
+            let done = if index == past.position.stage { past.position.chunks } else { 0 };
+            let mut run = self.begin(*stage, index, stages.len(), done)?;
+            if done > 0 {
+                run.router = past.last.router.as_ref().map(RouterLoad::from);
+            }
+            match *stage {
+                Stage::Embedding { stack } => self.run_embedding(&mut run, stack, done)?,
+                Stage::Layer { stack, layer } => self.run_layer(&mut run, stack, layer, done)?,
+                Stage::Final { stack } => self.run_final(&mut run, stack, done)?,
+            }
+            self.end(run)?;
+        }
+        Ok(())
+    }
+
+    /// The weights of these stages, in the order in which they will be wanted. Experts are wanted only once they are
+    /// chosen, and the small tensors of embeddings and head are read when they are needed.
+    fn weights_ahead(&self, stages: &[Stage]) -> Vec<ReadRequest> {
+        let has_weights = |stage: &&Stage| match stage {
+            Stage::Embedding { .. } => false,
+            Stage::Layer { .. } => true,
+            Stage::Final { stack } => self.model.spec.stacks[*stack].final_norm.is_some(),
+        };
+        stages.iter().filter(has_weights).map(|stage| ReadRequest::Group(stage.place(), Group::Dense)).collect()
+    }
+
+    fn begin(&mut self, stage: Stage, index: usize, total: usize, done: usize) -> Result<StageRun> {
+        let spec = &self.model.spec;
+        let (name, sequences) = (stage.name(spec), self.samples.sequences(stage.stack()));
+        let samples_done = self.chunks.samples_before(done);
+        let (stack, keep) = (&spec.stacks[stage.stack()], &self.options.hidden_states);
+        let kept = match stage {
+            Stage::Embedding { .. } => keep.keeps_embedding(),
+            Stage::Layer { layer, .. } => keep.keeps_layer(layer, stack.layers.len()),
+            Stage::Final { .. } => keep.keeps_final(),
+        };
+        let folder = self.output.join("hidden").join(&name);
+        let open = |()| {
+            HiddenOutput::new(
+                folder,
+                stack.hidden_size,
+                self.hidden_dtype,
+                self.options.pool,
+                sequences,
+                samples_done,
+            )
+        };
+        let hidden = kept.then_some(()).map(open).transpose()?.map(Arc::new);
+        let with_stats = self.options.stats && matches!(stage, Stage::Layer { .. });
+        let moments = with_stats.then(|| self.moments_so_far(stage, index, done)).transpose()?;
+
+        self.options.observer.stage_started(&StageInfo {
+            index,
+            total,
+            name: stage.title(spec),
+            tokens: sequences.num_tokens(),
+            tokens_done: sequences.rows(0..samples_done).end,
+        });
+        Ok(StageRun {
+            stage,
+            index,
+            name,
+            hidden,
+            moments,
+            router: None,
+            bytes: 0,
+            read: Duration::ZERO,
+            wait: Duration::ZERO,
+            started: Instant::now(),
+        })
+    }
+
+    /// The moments of chunks that an earlier process finished: their outputs are the stage's input to the next.
+    fn moments_so_far(&self, stage: Stage, index: usize, done: usize) -> Result<ChannelMoments> {
+        let mut moments = ChannelMoments::new(self.model.spec.stacks[stage.stack()].hidden_size);
+        if let Some(generation) = stage.written(index, self.stacks) {
+            for chunk in 0..done {
+                moments.add_rows(self.store.get(generation, chunk)?.hidden.values());
+            }
+        }
+        Ok(moments)
+    }
+
+    /// Takes weights from the stream, keeping count.
+    fn take(&mut self, run: &mut StageRun, request: &ReadRequest) -> Result<GroupTensors> {
+        let start = Instant::now();
+        let tensors = self.stream.take(request.clone())?;
+        run.wait += start.elapsed();
+        run.bytes += tensors.bytes_read();
+        run.read += tensors.read_time();
+        self.totals.bytes_read += tensors.bytes_read();
+        self.options.observer.bytes_read(tensors.bytes_read());
+        Ok(tensors)
+    }
+
+    /// Reads the tensors of a place that are in memory as a whole: all but the tables that are read by row.
+    fn small_tensors(&self, place: Place, by_row: TensorRole) -> Result<LayerTensors> {
+        let slots = self.model.layout.slots(place, Group::Dense).iter();
+        let keys: Vec<TensorKey> = slots.map(|slot| slot.need.key).filter(|key| *key != by_row.weight()).collect();
+        let load = |key| Ok((key, self.model.layout.load_tensor(place, key)?));
+        Ok(LayerTensors::new(0, keys.into_iter().map(load).collect::<Result<Vec<_>>>()?))
+    }
+
+    fn chunk(&self, index: usize, stack: usize) -> Chunk {
+        self.chunks.chunk(index, self.samples.sequences(stack))
+    }
+
+    /// The positions of a chunk's tokens, where the records give them. They are given for the input only.
+    fn positions(&self, chunk: &Chunk, stack: usize) -> Option<&[u32]> {
+        let positions = self.samples.positions.as_deref().filter(|_| stack == 0)?;
+        Some(&positions[chunk.tokens.clone()])
+    }
+
+    fn run_embedding(&mut self, run: &mut StageRun, stack: usize, done: usize) -> Result<()> {
+        let (model, samples) = (self.model, self.samples);
+        let (spec, place) = (&model.spec.stacks[stack], Place::Embedding { stack });
+        let embedding =
+            self.factory.embedding(&spec.embedding, &self.small_tensors(place, TensorRole::TokenEmbedding)?)?;
+        let table = model.layout.slot(place, TensorRole::TokenEmbedding.weight())?;
+        let device = self.factory.device().clone();
+        for index in done..self.chunks.len() {
+            let chunk = self.chunk(index, stack);
+            let ids = samples.sequences(stack).ids(chunk.samples.clone());
+            let start = Instant::now();
+            let rows = model.layout.read_rows(table, ids)?;
+            run.read += start.elapsed();
+            run.wait += start.elapsed();
+            let rows = B::from_host(rows.to_f32().into_owned(), spec.hidden_size, &device);
+            let types = samples.token_types.as_ref().filter(|_| stack == 0).map(|types| &types[chunk.tokens.clone()]);
+            let hidden = {
+                let positions = self.positions(&chunk, stack);
+                let context =
+                    ChunkContext { offsets: &chunk.offsets, positions, rope: &self.rope, encoder: None, device: &device };
+                B::to_host(embedding.forward(rows, types, &context))
+            };
+            self.emit(run, &chunk, Rows::new(spec.hidden_size, hidden))?;
+        }
+        Ok(())
+    }
+
+    /// The hidden state of a chunk, as the stage before left it.
+    fn hidden(&self, run: &StageRun, chunk: usize) -> Result<ChunkState> {
+        self.store.get(Generation::written_by(run.index - 1), chunk)
+    }
+
+    /// What the encoder made of a chunk's samples, for stacks that look at it.
+    fn encoder_output(&self, stack: usize, chunk: &Chunk) -> Result<Option<EncoderOutput<B>>> {
+        if stack == 0 {
+            return Ok(None);
+        }
+        let rows = self.store.get(Generation::EncoderOutput, chunk.index)?.hidden;
+        let width = rows.width();
+        let hidden = B::from_host(rows.into_values(), width, self.factory.device());
+        Ok(Some(EncoderOutput { hidden, offsets: self.samples.input.local_offsets(chunk.samples.clone()) }))
+    }
+
+    /// Takes a finished chunk over: statistics, outputs, the store, and a commit when one is due.
+    fn emit(&mut self, run: &mut StageRun, chunk: &Chunk, hidden: Rows) -> Result<()> {
+        if let Some(moments) = &mut run.moments {
+            moments.add_rows(hidden.values());
+        }
+        if let Some(output) = run.hidden.clone() {
+            let (chunk, hidden) = (chunk.clone(), hidden.clone());
+            self.writer.submit(move || output.write(&chunk, &hidden))?;
+        }
+        if let Some(generation) = run.stage.written(run.index, self.stacks) {
+            self.store.put(generation, chunk.index, ChunkState::new(hidden))?;
+        }
+        self.finish_chunk(run, chunk, || Ok(()))
+    }
+
+    /// The end of a chunk: its input is not needed again, and it is committed when that is due.
+    fn finish_chunk(
+        &mut self,
+        run: &StageRun,
+        chunk: &Chunk,
+        sync_more: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        if !matches!(run.stage, Stage::Embedding { .. }) {
+            self.store.release(Generation::written_by(run.index - 1), chunk.index);
+        }
+        self.options.observer.chunk_done(chunk.tokens.len());
+        let position = Position { stage: run.index, chunks: chunk.index + 1 };
+        if self.options.cancel.is_cancelled() {
+            self.commit(run, position, sync_more)?;
+            self.writer.flush()?;
+            let (title, count) = (run.stage.title(&self.model.spec), self.chunks.len());
+            return Err(SliError::Interrupted { done: format!("{title}, chunk {} of {count}", chunk.index + 1) });
+        }
+        if self.store.is_durable() && self.committer.is_due() {
+            self.commit(run, position, sync_more)?;
+        }
+        Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        run: &StageRun,
+        position: Position,
+        sync_more: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let note = Note {
+            chunk_tokens: self.plan.chunk_tokens,
+            seconds: self.totals.seconds(),
+            bytes_read: self.totals.bytes_read,
+            profiles: self.totals.profiles[self.totals.committed..].to_vec(),
+            spilled: self.plan.spilled,
+            router: run.router.as_ref().filter(|_| position.chunks > 0).map(ExactLoad::from),
+        };
+        self.totals.committed = self.totals.profiles.len();
+        let hidden = run.hidden.clone();
+        let sync = move || {
+            hidden.map_or(Ok(()), |hidden| hidden.sync())?;
+            sync_more()
+        };
+        self.committer.commit(&self.writer, &self.store, sync, position, &note)
+    }
+
+    /// The end of a stage: its statistics and its profile, and a commit.
+    fn end(&mut self, run: StageRun) -> Result<()> {
+        let spec = &self.model.spec;
+        if let Some(moments) = &run.moments {
+            let folder = self.output.join("stats");
+            std::fs::create_dir_all(&folder).map_err(SliError::io("cannot create", &folder))?;
+            write_stats(&folder.join(format!("{}.safetensors", run.name)), moments, run.router.as_ref())?;
+        }
+        let elapsed = run.started.elapsed();
+        self.totals.profiles.push(LayerProfile {
+            name: run.name.clone(),
+            kind: run.stage.kind(spec),
+            distribution: run.moments.as_ref().map(Distribution::new),
+            router: run.router.clone(),
+            bytes: run.bytes,
+            read_seconds: run.read.as_secs_f64(),
+            compute_seconds: elapsed.saturating_sub(run.wait).as_secs_f64(),
+            wait_seconds: run.wait.as_secs_f64(),
+            write_seconds: self.writer.take_busy_time().as_secs_f64(),
+        });
+        self.options.observer.stage_finished();
+        if self.store.is_durable() || self.committer.is_due() {
+            // The next stage overwrites what this one read, and a store in memory must not change while it is saved:
+            // so this commit is waited for.
+            self.commit(&run, Position { stage: run.index + 1, chunks: 0 }, || Ok(()))?;
+            self.writer.flush()?;
+        }
+        Ok(())
+    }
+
+    fn sequences(&self, stack: usize) -> &TokenSequences {
+        self.samples.sequences(stack)
+    }
+}

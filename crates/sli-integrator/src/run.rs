@@ -1,0 +1,392 @@
+//! One run: from options and dataset to a finished output directory.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::backend::{Flex, NdArray};
+use sli_cache::{BackgroundStore, Fingerprint, ResidentStore, RunJournal, SlotLayout, SpilledStore};
+use sli_core::{ActivationStore, ByteSize, Dtype, Generation, Result, SliError};
+use sli_layers::{Precision, RopeCache, SliBackend, UniversalLayerFactory};
+use sli_weights::{ReadMode, StreamOptions, WeightStream};
+
+use crate::chunks::Chunks;
+use crate::dataset::{Dataset, Samples, Tokenization};
+use crate::integrator::{RunResult, UniversalSliIntegrator};
+use crate::options::{ComputeDtype, Device, HiddenDtype, Logits, RunOptions};
+use crate::output::{RunReport, finished_run, read_samples, write_profile, write_run, write_samples};
+use crate::pipeline::{Committer, Past, Pipeline, Totals, Writer};
+use crate::plan::{MemoryPlan, Situation, default_memory, resident_memory};
+
+/// A run that was checked against the model.
+pub(crate) struct Run<'a> {
+    sli: &'a UniversalSliIntegrator,
+    options: &'a RunOptions,
+    precision: Precision,
+    hidden_dtype: HiddenDtype,
+}
+
+impl<'a> Run<'a> {
+    /// Checks the options against the model.
+    pub(crate) fn new(sli: &'a UniversalSliIntegrator, options: &'a RunOptions) -> Result<Self> {
+        let (spec, unread) = (&sli.model.spec, &sli.model.unread_keys);
+        for stack in &spec.stacks {
+            options.hidden_states.check(stack.layers.len())?;
+        }
+        if options.score && !sli.model.can_score() {
+            let name = &spec.architecture;
+            return Err(SliError::Usage(format!(
+                "--score: {name} does not predict a token from those before it, so there is nothing to score"
+            )));
+        }
+        match (options.logits, &spec.head) {
+            (Logits::Top(k), Some(head)) if k > head.vocab_size => {
+                return Err(SliError::Usage(format!("--logits top:{k}: there are {} logits", head.vocab_size)));
+            }
+            (Logits::None, _) | (_, Some(_)) => {}
+            (_, None) => tracing::warn!("this checkpoint has no head: there will be no logits"),
+        }
+        if let (Some(limit), Some(positions)) = (options.max_length, learned_positions(sli))
+            && limit > positions
+        {
+            return Err(SliError::Usage(format!("--max-length {limit}: the model has {positions} positions")));
+        }
+        if options.batch_size == Some(0) || options.max_length == Some(0) {
+            return Err(SliError::Usage("--batch-size and --max-length count from one".into()));
+        }
+        if !unread.is_empty() {
+            let keys = unread.join(", ");
+            if options.strict {
+                return Err(SliError::Usage(format!("--strict: config.json has keys that nobody understands: {keys}")));
+            }
+            tracing::warn!("config.json has keys that are not understood and may change results: {keys}");
+        }
+        let precision = match options.dtype {
+            ComputeDtype::F32 => Precision::F32,
+            ComputeDtype::Bf16 => Precision::Bf16,
+            ComputeDtype::Auto => match sli.model.summary.weight_dtype {
+                Dtype::Bf16 | Dtype::F8E4m3 => Precision::Bf16,
+                _ => Precision::F32,
+            },
+        };
+        let hidden_dtype = options.hidden_dtype.unwrap_or(match precision {
+            Precision::F32 => HiddenDtype::F32,
+            Precision::Bf16 => HiddenDtype::Bf16,
+        });
+        Ok(Self { sli, options, precision, hidden_dtype })
+    }
+
+    /// Runs the dataset, or goes on with it, or finds it done.
+    pub(crate) fn run(&self, dataset: &Dataset) -> Result<RunResult> {
+        let started = Instant::now();
+        let samples = self.samples(dataset)?;
+        let fingerprint = self.fingerprint(&samples);
+        if let Some(result) = self.finished(&fingerprint)? {
+            return Ok(result);
+        }
+        // Too small a memory is found before anything is written.
+        let (resident, _) = resident_memory();
+        self.plan(&samples, resident, None)?;
+
+        let (output, activations) = (&self.sli.output_dir, &self.sli.activation_dir);
+        if self.options.fresh {
+            RunJournal::fresh(activations)?;
+            remove_outputs(output)?;
+        }
+        let (journal, resumed) = RunJournal::open_or_create(activations, &fingerprint)
+            .map_err(|error| in_directory(error, output))?;
+        let past = resumed.map(|resumed| Past::new(resumed, journal.dir())).transpose()?;
+        let plan = self.plan(&samples, resident, past.as_ref())?;
+        std::fs::create_dir_all(output).map_err(SliError::io("cannot create", output))?;
+
+        let job = Job { run: self, samples: &samples, plan: &plan, past: past.as_ref(), started };
+        let (totals, committer) = match self.sli.device {
+            Device::Cpu => job.on::<Flex>(journal, Default::default())?,
+            Device::NdArray => job.on::<NdArray>(journal, Default::default())?,
+            #[cfg(feature = "cuda")]
+            Device::Cuda(number) => {
+                job.on::<burn::backend::Cuda>(journal, burn::backend::cuda::CudaDevice::new(number))?
+            }
+            #[cfg(not(feature = "cuda"))]
+            Device::Cuda(_) => unreachable!("refused when the integrator was built"),
+        };
+        let result = self.write_reports(&samples, &plan, &totals, fingerprint, past.is_some())?;
+        committer.finish()?;
+        Ok(result)
+    }
+
+    fn samples(&self, dataset: &Dataset) -> Result<Samples> {
+        let model = &self.sli.model;
+        let max_length = self.options.max_length.or(model.spec.max_length);
+        let (model_dir, spec, skip_bad) = (&model.directory, &model.spec, self.options.skip_bad);
+        let samples = Tokenization { model_dir, spec, max_length, skip_bad }.samples(dataset)?;
+        if spec.is_encoder_decoder() && samples.decoder_input.is_none() {
+            if self.options.score {
+                return Err(SliError::Usage("--score: the records have no 'target' to score".into()));
+            }
+            tracing::warn!("the records have no 'target' or 'decoder_input_ids': only the encoder will run");
+        }
+        if samples.num_truncated() > 0 {
+            let (cut, limit) = (samples.num_truncated(), max_length.unwrap_or(0));
+            tracing::warn!("{cut} of {} samples are longer than {limit} tokens and were cut", samples.len());
+        }
+        Ok(samples)
+    }
+
+    fn plan(&self, samples: &Samples, resident: u64, past: Option<&Past>) -> Result<MemoryPlan> {
+        let model = &self.sli.model;
+        let sizes = model.weight_sizes()?;
+        let memory = self.options.memory.unwrap_or_else(default_memory);
+        let decided = past.map(|past| (past.last.chunk_tokens, past.last.spilled));
+        Situation { spec: &model.spec, samples, options: self.options, sizes, resident, memory, decided }.plan()
+    }
+
+    /// Everything that changes the results.
+    fn fingerprint(&self, samples: &Samples) -> Fingerprint {
+        let (model, options) = (&self.sli.model, self.options);
+        let mut dataset = DefaultHasher::new();
+        samples.hash(&mut dataset);
+        Fingerprint::new()
+            .with("program", env!("CARGO_PKG_VERSION"))
+            .with("model", &model.summary.model)
+            .with("config", format!("{:016x}", model.config_hash))
+            .with("weights", format!("{:016x}", model.weights_hash))
+            .with("dataset", format!("{} samples, {:016x}", samples.len(), dataset.finish()))
+            .with("device", self.sli.device)
+            .with("dtype", precision_name(self.precision))
+            .with("batch size", options.batch_size.map_or("chosen by the plan".into(), |n| n.to_string()))
+            .with("hidden states", &options.hidden_states)
+            .with("hidden dtype", self.hidden_dtype)
+            .with("pool", options.pool)
+            .with("logits", options.logits)
+            .with("score", options.score)
+            .with("stats", options.stats)
+    }
+
+    /// The result of the same run, if the output directory holds it finished.
+    fn finished(&self, fingerprint: &Fingerprint) -> Result<Option<RunResult>> {
+        let output = &self.sli.output_dir;
+        if self.options.fresh {
+            return Ok(None);
+        }
+        let Some(report) = finished_run(output)? else { return Ok(None) };
+        let differences = report.fingerprint.differences(fingerprint);
+        if !differences.is_empty() {
+            return Err(SliError::Usage(format!(
+                "{} holds the finished run of something else ({}): choose another --output, or replace it with --fresh",
+                output.display(),
+                differences.join("; ")
+            )));
+        }
+        // A crash may have come between run.json and the removal of the journal.
+        RunJournal::fresh(&self.sli.activation_dir)?;
+        Ok(Some(RunResult { already_finished: true, ..self.result(report, read_samples(output)?) }))
+    }
+
+    fn write_reports(
+        &self,
+        samples: &Samples,
+        plan: &MemoryPlan,
+        totals: &Totals,
+        fingerprint: Fingerprint,
+        resumed: bool,
+    ) -> Result<RunResult> {
+        let (output, summary) = (&self.sli.output_dir, &self.sli.model.summary);
+        let scored_stack = self.options.score.then(|| self.sli.model.spec.stacks.len() - 1);
+        let lines = write_samples(output, samples, scored_stack)?;
+        write_profile(output, &totals.profiles)?;
+        let report = RunReport {
+            model: summary.model.clone(),
+            architecture: summary.architecture.clone(),
+            family: summary.family.to_string(),
+            num_layers: summary.num_layers,
+            num_samples: samples.len(),
+            num_tokens: samples.input.num_tokens()
+                + samples.decoder_input.as_ref().map_or(0, |decoder| decoder.num_tokens()),
+            num_truncated: samples.num_truncated(),
+            num_skipped: samples.skipped,
+            dtype: precision_name(self.precision).into(),
+            device: self.sli.device.to_string(),
+            versions: versions(),
+            seconds: totals.seconds(),
+            bytes_read: totals.bytes_read(),
+            bytes_written: directory_bytes(output),
+            activations: if plan.spilled { "disk" } else { "memory" }.into(),
+            peak_memory: resident_memory().1,
+            chunk_tokens: plan.chunk_tokens,
+            moe: summary.moe.clone(),
+            layers: totals.profiles.clone(),
+            fingerprint,
+        };
+        write_run(output, &report)?;
+        Ok(RunResult { resumed, ..self.result(report, lines) })
+    }
+
+    fn result(&self, report: RunReport, samples: Vec<crate::output::SampleLine>) -> RunResult {
+        RunResult {
+            num_layers: report.num_layers,
+            num_samples: report.num_samples,
+            num_tokens: report.num_tokens,
+            output_dir: self.sli.output_dir.clone(),
+            already_finished: false,
+            resumed: false,
+            samples,
+            report,
+        }
+    }
+}
+
+/// A run with its plan, ready for any backend.
+struct Job<'a> {
+    run: &'a Run<'a>,
+    samples: &'a Samples,
+    plan: &'a MemoryPlan,
+    past: Option<&'a Past>,
+    started: Instant,
+}
+
+/// Jobs that may wait for the writer; each holds the rows of a chunk.
+const WRITER_QUEUE: usize = 2;
+
+impl Job<'_> {
+    fn on<B: SliBackend>(
+        &self,
+        journal: RunJournal,
+        device: burn::tensor::Device<B>,
+    ) -> Result<(Totals, Committer)> {
+        let (run, plan, samples) = (self.run, self.plan, self.samples);
+        let model = &run.sli.model;
+        let chunks = Chunks::new(samples, plan.chunk_tokens, run.options.batch_size);
+        let past = self.past.cloned().unwrap_or_default();
+        let store = self.store(&chunks)?;
+        tracing::info!(
+            chunks = chunks.len(),
+            chunk_tokens = plan.chunk_tokens,
+            spilled = plan.spilled,
+            read_ahead = %ByteSize(plan.read_ahead),
+            planned_peak = %ByteSize(plan.peak()),
+            "starting at stage {}, chunk {}",
+            past.position.stage,
+            past.position.chunks,
+        );
+        let stream_options = StreamOptions {
+            // What the current layer holds counts too.
+            ahead_bytes: plan.largest_group + plan.read_ahead,
+            urgent_bytes: plan.expert_read_ahead,
+            mode: ReadMode::Direct,
+        };
+        let mut pipeline = Pipeline::<B> {
+            model,
+            samples,
+            chunks: &chunks,
+            options: run.options,
+            plan,
+            output: &run.sli.output_dir,
+            hidden_dtype: run.hidden_dtype,
+            stacks: if samples.decoder_input.is_some() { model.spec.stacks.len() } else { 1 },
+            factory: UniversalLayerFactory::new(run.precision, device),
+            stream: WeightStream::new(model.layout.clone(), stream_options)?,
+            committer: Committer::new(journal, run.options.commit_interval, &*store),
+            store,
+            writer: Writer::new(WRITER_QUEUE)?,
+            rope: RopeCache::new(),
+            totals: Totals::new(&past, self.started),
+        };
+        pipeline.run(&past)?;
+        Ok((pipeline.totals, pipeline.committer))
+    }
+
+    fn store(&self, chunks: &Chunks) -> Result<Arc<dyn ActivationStore>> {
+        let dir = &self.run.sli.activation_dir;
+        if !self.plan.spilled {
+            let snapshot = self.past.and_then(|past| past.snapshot);
+            return Ok(match snapshot {
+                Some(snapshot) => Arc::new(ResidentStore::open(dir, snapshot)?),
+                None => Arc::new(ResidentStore::create(dir)?),
+            });
+        }
+        let store = match self.past {
+            Some(_) => SpilledStore::open(dir)?,
+            None => SpilledStore::create(dir, &self.slots(chunks))?,
+        };
+        let hidden = self.run.sli.model.summary.hidden_size;
+        let queue = 2 * self.plan.chunk_tokens * hidden * 4;
+        Ok(Arc::new(BackgroundStore::new(Arc::new(store), queue as u64)?))
+    }
+
+    /// Room for each chunk on disk.
+    fn slots(&self, chunks: &Chunks) -> SlotLayout {
+        let spec = &self.run.sli.model.spec;
+        let bytes = |stack: usize| -> Vec<u64> {
+            let (sequences, width) = (self.samples.sequences(stack), spec.stacks[stack].hidden_size as u64);
+            (0..chunks.len()).map(|i| chunks.chunk(i, sequences).tokens.len() as u64 * width * 4).collect()
+        };
+        let mut widest = bytes(0);
+        let mut layout = SlotLayout::default();
+        if self.samples.decoder_input.is_some() {
+            layout = layout.with(Generation::EncoderOutput, widest.clone());
+            widest.iter_mut().zip(bytes(1)).for_each(|(most, bytes)| *most = bytes.max(*most));
+        } else if spec.is_encoder_decoder() {
+            layout = layout.with(Generation::EncoderOutput, widest.clone());
+        }
+        layout.with(Generation::Even, widest.clone()).with(Generation::Odd, widest)
+    }
+}
+
+fn learned_positions(sli: &UniversalSliIntegrator) -> Option<usize> {
+    let limits = sli.model.spec.stacks.iter().filter_map(|stack| stack.embedding.positions.map(|p| p.count));
+    limits.min()
+}
+
+fn precision_name(precision: Precision) -> &'static str {
+    match precision {
+        Precision::F32 => "f32",
+        Precision::Bf16 => "bf16",
+    }
+}
+
+fn versions() -> BTreeMap<String, String> {
+    let versions = [
+        ("sli", env!("CARGO_PKG_VERSION").to_string()),
+        ("burn", "0.21.0".to_string()),
+        ("instruction_set", sli_kernels::isa().name().to_string()),
+    ];
+    versions.into_iter().map(|(name, version)| (name.to_string(), version)).collect()
+}
+
+/// What the journal says of its own directory is said of the output directory, which is the one a user knows.
+fn in_directory(error: SliError, output: &Path) -> SliError {
+    match error {
+        SliError::OtherRun { differences, .. } => SliError::OtherRun { path: output.into(), differences },
+        other => other,
+    }
+}
+
+/// Files and folders that a run leaves.
+const OUTPUTS: [&str; 7] = ["run.json", "profile.json", "samples.jsonl", "hidden", "logits", "scores", "stats"];
+
+/// Removes what an earlier run left, run.json first, and nothing else.
+fn remove_outputs(output: &Path) -> Result<()> {
+    for path in OUTPUTS.map(|name| output.join(name)) {
+        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        match removed {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(SliError::io("cannot remove", path)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn directory_bytes(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    let bytes = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => directory_bytes(&entry.path()),
+        Ok(meta) => meta.len(),
+        Err(_) => 0,
+    });
+    bytes.sum()
+}

@@ -1,0 +1,189 @@
+//! Flex, the default on CPUs: every operation is a kernel of `sli-kernels` over the tensors' slices.
+
+use burn::backend::Flex;
+use burn::tensor::{Bytes, DType, Device, Shape, Tensor, TensorData, TensorPrimitive};
+use burn_flex::FlexTensor;
+use half::{bf16, f16};
+use sli_core::{Dtype, HostTensor, NormKind, NormSpec};
+use sli_kernels::{Activation, Attention, Format, Matrix, Precision, SelectiveScan};
+
+use crate::backend::{Scan, SliBackend, into_f32};
+use crate::rope::RopeTable;
+
+/// A weight in its stored dtype, shared with the buffer that it was read into.
+#[derive(Clone, Debug)]
+pub struct StoredMatrix {
+    weight: HostTensor,
+    precision: Precision,
+}
+
+impl StoredMatrix {
+    fn view(&self) -> Matrix<'_> {
+        let weight = &self.weight;
+        let format = match weight.dtype() {
+            Dtype::Bf16 => Format::Bf16(weight.elements::<bf16>()),
+            Dtype::F16 => Format::F16(weight.elements::<f16>()),
+            Dtype::F32 => Format::F32(weight.elements::<f32>()),
+            other => unreachable!("load_matrix keeps no {other} matrix"),
+        };
+        Matrix { rows: weight.shape()[0], columns: weight.shape()[1], format }
+    }
+}
+
+/// A tensor's values, contiguous. Free unless the tensor is a view with gaps.
+struct Values(FlexTensor);
+
+impl Values {
+    fn of<const D: usize>(x: Tensor<Flex, D>) -> Self {
+        Self(x.into_primitive().tensor().to_contiguous())
+    }
+
+    fn slice(&self) -> &[f32] {
+        self.0.as_slice().unwrap_or_else(|| unreachable!("contiguous f32 by construction"))
+    }
+}
+
+fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<Flex, D> {
+    let data = TensorData::from_bytes(Bytes::from_elems(values), Shape::from(shape), DType::F32);
+    Tensor::from_primitive(TensorPrimitive::Float(FlexTensor::from_data(data)))
+}
+
+/// The tensor's own vector when nothing else shares it, a copy otherwise.
+fn owned<const D: usize>(x: Tensor<Flex, D>) -> Vec<f32> {
+    into_f32(x.into_primitive().tensor().into_data())
+}
+
+impl SliBackend for Flex {
+    type Matrix = StoredMatrix;
+
+    fn load_matrix(weight: &HostTensor, precision: Precision, _: &Device<Self>) -> StoredMatrix {
+        let weight = match weight.dtype() {
+            Dtype::Bf16 | Dtype::F16 | Dtype::F32 => weight.clone(),
+            _ => HostTensor::from_vec(weight.to_f32().into_owned(), weight.shape().to_vec()),
+        };
+        StoredMatrix { weight, precision }
+    }
+
+    fn matrix_product(x: Tensor<Self, 2>, weight: &StoredMatrix, bias: Option<&Tensor<Self, 1>>) -> Tensor<Self, 2> {
+        let ([tokens, _], matrix) = (x.dims(), weight.view());
+        let (x, bias) = (Values::of(x), bias.cloned().map(Values::of));
+        let mut y = vec![0.0; tokens * matrix.rows];
+        sli_kernels::linear(x.slice().into(), &matrix, bias.as_ref().map(Values::slice), weight.precision, &mut y);
+        tensor(y, [tokens, matrix.rows])
+    }
+
+    fn packed_attention(
+        attention: &Attention<'_>,
+        query: Tensor<Self, 2>,
+        key: Tensor<Self, 2>,
+        value: Tensor<Self, 2>,
+        query_offsets: &[usize],
+        key_offsets: &[usize],
+        precision: Precision,
+    ) -> Tensor<Self, 2> {
+        let shape = [query.dims()[0], attention.num_heads * attention.value_dim];
+        let (query, key, value) = (Values::of(query), Values::of(key), Values::of(value));
+        let mut out = vec![0.0; shape[0] * shape[1]];
+        sli_kernels::attention(
+            attention,
+            query.slice(),
+            key.slice(),
+            value.slice(),
+            query_offsets,
+            key_offsets,
+            precision,
+            &mut out,
+        );
+        tensor(out, shape)
+    }
+
+    fn normalize(
+        x: Tensor<Self, 2>,
+        spec: NormSpec,
+        weight: &Tensor<Self, 1>,
+        bias: Option<&Tensor<Self, 1>>,
+    ) -> Tensor<Self, 2> {
+        let (shape, width) = (x.dims(), weight.dims()[0]);
+        let (x, weight, bias) = (Values::of(x), Values::of(weight.clone()), bias.cloned().map(Values::of));
+        let (weight, bias, eps) = (Some(weight.slice()), bias.as_ref().map(Values::slice), spec.eps as f32);
+        let mut y = vec![0.0; shape[0] * shape[1]];
+        match spec.kind {
+            NormKind::Rms => sli_kernels::rms_norm(x.slice(), width, weight, eps, &mut y),
+            NormKind::Layer => sli_kernels::layer_norm(x.slice(), width, weight, bias, eps, &mut y),
+        }
+        tensor(y, shape)
+    }
+
+    fn join(x: Tensor<Self, 2>, y: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        let shape = x.dims();
+        let mut sum = owned(x);
+        sli_kernels::add(&mut sum, Values::of(y).slice());
+        tensor(sum, shape)
+    }
+
+    fn nonlinearity(activation: Activation, x: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        let shape = x.dims();
+        let mut values = owned(x);
+        sli_kernels::activate(activation, &mut values);
+        tensor(values, shape)
+    }
+
+    fn gated_nonlinearity(activation: Activation, gate: Tensor<Self, 2>, up: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        let shape = gate.dims();
+        let (gate, up) = (Values::of(gate), Values::of(up));
+        let mut out = vec![0.0; shape[0] * shape[1]];
+        sli_kernels::gated_activation(activation, gate.slice(), up.slice(), &mut out);
+        tensor(out, shape)
+    }
+
+    fn rotate(x: Tensor<Self, 2>, heads: usize, table: &RopeTable) -> Tensor<Self, 2> {
+        let shape = x.dims();
+        let mut values = owned(x);
+        sli_kernels::rope(&mut values, heads, shape[1] / heads, table.rotary_dim, &table.cos, &table.sin);
+        tensor(values, shape)
+    }
+
+    fn causal_convolution(
+        x: Tensor<Self, 2>,
+        weight: &Tensor<Self, 2>,
+        bias: Option<&Tensor<Self, 1>>,
+        offsets: &[usize],
+    ) -> Tensor<Self, 2> {
+        let ([tokens, channels], [_, width]) = (x.dims(), weight.dims());
+        let (x, weight, bias) = (Values::of(x), Values::of(weight.clone()), bias.cloned().map(Values::of));
+        let mut y = vec![0.0; tokens * channels];
+        let bias = bias.as_ref().map(Values::slice);
+        sli_kernels::causal_conv1d(x.slice(), channels, weight.slice(), width, bias, offsets, &mut y);
+        tensor(y, [tokens, channels])
+    }
+
+    fn selective_scan(scan: Scan<Self>, a: &Tensor<Self, 2>, d: &Tensor<Self, 1>, offsets: &[usize]) -> Tensor<Self, 2> {
+        let (shape, [channels, state]) = (scan.x.dims(), a.dims());
+        let (a, d) = (Values::of(a.clone()), Values::of(d.clone()));
+        let (x, delta) = (Values::of(scan.x), Values::of(scan.delta));
+        let (b, c) = (Values::of(scan.b), Values::of(scan.c));
+        let parameters = SelectiveScan { channels, state, a: a.slice(), d: d.slice() };
+        let mut y = vec![0.0; shape[0] * shape[1]];
+        sli_kernels::selective_scan(&parameters, x.slice(), delta.slice(), b.slice(), c.slice(), offsets, &mut y);
+        tensor(y, shape)
+    }
+
+    fn gather(x: &Tensor<Self, 2>, rows: &[u32]) -> Tensor<Self, 2> {
+        let width = x.dims()[1];
+        let mut out = vec![0.0; rows.len() * width];
+        sli_kernels::gather_rows(Values::of(x.clone()).slice(), width, rows, &mut out);
+        tensor(out, [rows.len(), width])
+    }
+
+    fn scatter_add(sum: Tensor<Self, 2>, x: Tensor<Self, 2>, rows: &[u32], scale: &[f32]) -> Tensor<Self, 2> {
+        let shape = sum.dims();
+        let mut values = owned(sum);
+        sli_kernels::scatter_add_rows(Values::of(x).slice(), shape[1], rows, scale, &mut values);
+        tensor(values, shape)
+    }
+
+    fn from_host(values: Vec<f32>, width: usize, _: &Device<Self>) -> Tensor<Self, 2> {
+        let rows = values.len() / width;
+        tensor(values, [rows, width])
+    }
+}

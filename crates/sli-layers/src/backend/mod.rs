@@ -1,0 +1,143 @@
+//! The operations that blocks are made of, and who runs them.
+
+mod flex;
+mod ndarray;
+mod plain;
+
+#[cfg(feature = "cuda")]
+mod cuda;
+
+use std::fmt::Debug;
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Device, Tensor, TensorData};
+use sli_core::{HostTensor, NormSpec};
+use sli_kernels::{Activation, Attention, Precision};
+
+use crate::rope::RopeTable;
+
+#[cfg(feature = "cuda")]
+pub use cuda::cuda_devices;
+
+/// A Burn backend that can run blocks. Activations are [tokens, width] in f32.
+///
+/// Each operation has a default in plain Burn operations, which any backend can run; a backend overrides what pays.
+pub trait SliBackend: Backend {
+    /// A weight matrix as this backend keeps it, with the precision of its products. Cheap to clone.
+    type Matrix: Clone + Debug + Send + Sync;
+
+    /// Takes a matrix [out, in] over from host memory.
+    fn load_matrix(weight: &HostTensor, precision: Precision, device: &Device<Self>) -> Self::Matrix;
+
+    /// y = x W^T + b: [tokens, in] -> [tokens, out].
+    fn matrix_product(x: Tensor<Self, 2>, weight: &Self::Matrix, bias: Option<&Tensor<Self, 1>>) -> Tensor<Self, 2>;
+
+    /// Attention within each sample: query [query tokens, heads * head_dim], key and value
+    /// [key tokens, kv heads * dim]; the offsets say where each sample starts in them.
+    fn packed_attention(
+        attention: &Attention<'_>,
+        query: Tensor<Self, 2>,
+        key: Tensor<Self, 2>,
+        value: Tensor<Self, 2>,
+        query_offsets: &[usize],
+        key_offsets: &[usize],
+        precision: Precision,
+    ) -> Tensor<Self, 2> {
+        plain::packed_attention(attention, query, key, value, query_offsets, key_offsets, precision)
+    }
+
+    /// A norm over pieces of rows, each as wide as the weight.
+    fn normalize(
+        x: Tensor<Self, 2>,
+        spec: NormSpec,
+        weight: &Tensor<Self, 1>,
+        bias: Option<&Tensor<Self, 1>>,
+    ) -> Tensor<Self, 2> {
+        plain::normalize(x, spec, weight, bias)
+    }
+
+    /// x + y.
+    fn join(x: Tensor<Self, 2>, y: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        x + y
+    }
+
+    /// act(x).
+    fn nonlinearity(activation: Activation, x: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        plain::nonlinearity(activation, x)
+    }
+
+    /// act(gate) * up.
+    fn gated_nonlinearity(activation: Activation, gate: Tensor<Self, 2>, up: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        Self::nonlinearity(activation, gate) * up
+    }
+
+    /// Rotates the first dimensions of each of `heads` heads by the angles of its token.
+    fn rotate(x: Tensor<Self, 2>, heads: usize, table: &RopeTable) -> Tensor<Self, 2> {
+        plain::rotate(x, heads, table)
+    }
+
+    /// A causal convolution along the tokens of each sample, channel by channel: x [tokens, channels],
+    /// weight [channels, width].
+    fn causal_convolution(
+        x: Tensor<Self, 2>,
+        weight: &Tensor<Self, 2>,
+        bias: Option<&Tensor<Self, 1>>,
+        offsets: &[usize],
+    ) -> Tensor<Self, 2> {
+        plain::causal_convolution(x, weight, bias, offsets)
+    }
+
+    /// Mamba's selective scan over each sample.
+    fn selective_scan(scan: Scan<Self>, a: &Tensor<Self, 2>, d: &Tensor<Self, 1>, offsets: &[usize]) -> Tensor<Self, 2> {
+        plain::selective_scan(scan, a, d, offsets)
+    }
+
+    /// The rows of x at these indices.
+    fn gather(x: &Tensor<Self, 2>, rows: &[u32]) -> Tensor<Self, 2> {
+        plain::gather(x, rows)
+    }
+
+    /// sum[rows[i]] += scale[i] * x[i]; no row occurs twice.
+    fn scatter_add(sum: Tensor<Self, 2>, x: Tensor<Self, 2>, rows: &[u32], scale: &[f32]) -> Tensor<Self, 2> {
+        plain::scatter_add(sum, x, rows, scale)
+    }
+
+    /// Rows of `width` from host memory, without a copy where the backend can.
+    fn from_host(values: Vec<f32>, width: usize, device: &Device<Self>) -> Tensor<Self, 2> {
+        let rows = values.len() / width;
+        Tensor::from_data(TensorData::new(values, [rows, width]), device)
+    }
+
+    /// The values in host memory, without a copy where the backend can.
+    fn to_host(x: Tensor<Self, 2>) -> Vec<f32> {
+        into_f32(x.into_data())
+    }
+}
+
+/// What changes from token to token in a selective scan.
+#[derive(Clone, Debug)]
+pub struct Scan<B: Backend> {
+    /// The input, [tokens, channels].
+    pub x: Tensor<B, 2>,
+    /// The step sizes, positive, [tokens, channels].
+    pub delta: Tensor<B, 2>,
+    /// How the input enters the state, [tokens, state].
+    pub b: Tensor<B, 2>,
+    /// How the state is read, [tokens, state].
+    pub c: Tensor<B, 2>,
+}
+
+/// A vector of weights on the device, in f32.
+pub(crate) fn vector<B: Backend>(host: &HostTensor, device: &Device<B>) -> Tensor<B, 1> {
+    Tensor::from_data(TensorData::new(host.to_f32().into_owned(), [host.len()]), device)
+}
+
+/// A small table of weights on the device, in f32.
+pub(crate) fn table<B: Backend>(host: &HostTensor, device: &Device<B>) -> Tensor<B, 2> {
+    Tensor::from_data(TensorData::new(host.to_f32().into_owned(), [host.shape()[0], host.shape()[1]]), device)
+}
+
+/// Tensor data that is f32 by construction, as a vector.
+pub(crate) fn into_f32(data: TensorData) -> Vec<f32> {
+    data.into_vec().unwrap_or_else(|error| unreachable!("activations are f32: {error:?}"))
+}

@@ -1,0 +1,269 @@
+//! The operations in plain Burn: what any backend can run, and the oracle for those that have their own kernels.
+
+use burn::tensor::activation;
+use burn::tensor::backend::Backend;
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData, s};
+use half::bf16;
+use sli_core::{NormKind, NormSpec};
+use sli_kernels::{Activation, Attention, Bias, Mask, Precision};
+
+use crate::backend::{Scan, into_f32};
+use crate::rope::RopeTable;
+
+/// Rounds what enters a product, as the precision says.
+pub(super) fn rounded<B: Backend, const D: usize>(x: Tensor<B, D>, precision: Precision) -> Tensor<B, D> {
+    match precision {
+        Precision::F32 => x,
+        Precision::Bf16 => {
+            let (shape, device) = (x.shape(), x.device());
+            let values: Vec<f32> = into_f32(x.into_data()).into_iter().map(|v| bf16::from_f32(v).to_f32()).collect();
+            Tensor::from_data(TensorData::new(values, shape), &device)
+        }
+    }
+}
+
+pub(super) fn packed_attention<B: Backend>(
+    attention: &Attention<'_>,
+    query: Tensor<B, 2>,
+    key: Tensor<B, 2>,
+    value: Tensor<B, 2>,
+    query_offsets: &[usize],
+    key_offsets: &[usize],
+    precision: Precision,
+) -> Tensor<B, 2> {
+    let width = attention.num_heads * attention.value_dim;
+    let mut samples = Vec::new();
+    for (q, k) in query_offsets.windows(2).zip(key_offsets.windows(2)) {
+        let (queries, keys) = (q[1] - q[0], k[1] - k[0]);
+        if queries == 0 {
+            continue;
+        }
+        if keys == 0 {
+            samples.push(Tensor::zeros([queries, width], &query.device()));
+            continue;
+        }
+        let sample = sample_attention(
+            attention,
+            query.clone().slice(s![q[0]..q[1], ..]),
+            key.clone().slice(s![k[0]..k[1], ..]),
+            value.clone().slice(s![k[0]..k[1], ..]),
+            precision,
+        );
+        samples.push(sample);
+    }
+    if samples.is_empty() { Tensor::zeros([0, width], &query.device()) } else { Tensor::cat(samples, 0) }
+}
+
+/// Attention of one sample, heads first.
+fn sample_attention<B: Backend>(
+    attention: &Attention<'_>,
+    query: Tensor<B, 2>,
+    key: Tensor<B, 2>,
+    value: Tensor<B, 2>,
+    precision: Precision,
+) -> Tensor<B, 2> {
+    let device = query.device();
+    let (queries, keys) = (query.dims()[0], key.dims()[0]);
+    let shared_by = attention.num_heads / attention.num_kv_heads;
+    let heads_first = |x: Tensor<B, 2>, heads: usize, dim: usize, repeat: usize| {
+        let rows = x.dims()[0];
+        let x: Tensor<B, 4> = x.reshape([rows, heads, dim]).swap_dims(0, 1).unsqueeze_dim(1); // [heads, 1, rows, dim]
+        x.repeat_dim(1, repeat).reshape([heads * repeat, rows, dim])
+    };
+    let q = heads_first(rounded(query, precision), attention.num_heads, attention.head_dim, 1);
+    let k = heads_first(rounded(key, precision), attention.num_kv_heads, attention.head_dim, shared_by);
+    let v = heads_first(rounded(value, precision), attention.num_kv_heads, attention.value_dim, shared_by);
+
+    let mut scores = q.matmul(k.swap_dims(1, 2)) * attention.scale; // [heads, queries, keys]
+    if let Some(cap) = attention.softcap {
+        scores = (scores / cap).tanh() * cap;
+    }
+    if let Some(bias) = bias_table(attention, queries, keys, &device) {
+        scores = scores + bias;
+    }
+    let hidden = hidden_keys(attention.mask, queries, keys, &device);
+    let scores = scores.mask_fill(hidden.unsqueeze_dim::<3>(0).repeat_dim(0, attention.num_heads), f32::NEG_INFINITY);
+
+    let (weights, sum) = softmax_with_sinks(scores, attention.sinks);
+    let out = rounded(weights, precision).matmul(v) / sum; // [heads, queries, value_dim]
+    out.swap_dims(0, 1).reshape([queries, attention.num_heads * attention.value_dim])
+}
+
+/// exp(score - max) and its sum; a sink joins the sum only. Rows that see nothing give zeros.
+fn softmax_with_sinks<B: Backend>(scores: Tensor<B, 3>, sinks: Option<&[f32]>) -> (Tensor<B, 3>, Tensor<B, 3>) {
+    let device = scores.device();
+    let [heads, queries, _] = scores.dims();
+    let mut max = scores.clone().max_dim(2);
+    let sink = sinks.map(|sinks| {
+        Tensor::<B, 3>::from_data(TensorData::new(sinks.to_vec(), [heads, 1, 1]), &device).repeat_dim(1, queries)
+    });
+    if let Some(sink) = &sink {
+        max = max.max_pair(sink.clone());
+    }
+    let max = max.clamp_min(f32::MIN);
+    let weights = (scores - max.clone()).exp();
+    let mut sum = weights.clone().sum_dim(2);
+    if let Some(sink) = sink {
+        sum = sum + (sink - max).exp();
+    }
+    let empty = sum.clone().equal_elem(0.0);
+    (weights, sum.mask_fill(empty, 1.0))
+}
+
+fn hidden_keys<B: Backend>(mask: Mask, queries: usize, keys: usize, device: &Device<B>) -> Tensor<B, 2, Bool> {
+    let sees = |i: usize, j: usize| match mask {
+        Mask::Causal => j <= i,
+        Mask::CausalWindow(window) => j <= i && i < j + window,
+        Mask::Bidirectional => true,
+        Mask::BidirectionalWindow(reach) => i.abs_diff(j) <= reach,
+        Mask::Chunked(size) => j <= i && i / size == j / size,
+    };
+    let hidden: Vec<bool> = (0..queries).flat_map(|i| (0..keys).map(move |j| !sees(i, j))).collect();
+    Tensor::from_data(TensorData::new(hidden, [queries, keys]), device)
+}
+
+fn bias_table<B: Backend>(a: &Attention<'_>, queries: usize, keys: usize, device: &Device<B>) -> Option<Tensor<B, 3>> {
+    let value = |head: usize, distance: isize| match a.bias {
+        Bias::None => 0.0,
+        Bias::Alibi { slopes, symmetric: false } => slopes[head] * distance as f32,
+        Bias::Alibi { slopes, symmetric: true } => -slopes[head] * distance.unsigned_abs() as f32,
+        Bias::Distance { table, span, first } => table[head * span + (distance - first) as usize],
+    };
+    if matches!(a.bias, Bias::None) {
+        return None;
+    }
+    let mut values = Vec::with_capacity(a.num_heads * queries * keys);
+    for head in 0..a.num_heads {
+        for i in 0..queries as isize {
+            values.extend((0..keys as isize).map(|j| value(head, j - i)));
+        }
+    }
+    Some(Tensor::from_data(TensorData::new(values, [a.num_heads, queries, keys]), device))
+}
+
+pub(super) fn normalize<B: Backend>(
+    x: Tensor<B, 2>,
+    spec: NormSpec,
+    weight: &Tensor<B, 1>,
+    bias: Option<&Tensor<B, 1>>,
+) -> Tensor<B, 2> {
+    let [rows, columns] = x.dims();
+    let width = weight.dims()[0];
+    let mut x = x.reshape([rows * columns / width, width]);
+    if spec.kind == NormKind::Layer {
+        let mean = x.clone().mean_dim(1);
+        x = x - mean;
+    }
+    let scale = (x.clone().powf_scalar(2.0).mean_dim(1) + spec.eps).sqrt().recip();
+    let mut y = x * scale * weight.clone().unsqueeze();
+    if let Some(bias) = bias {
+        y = y + bias.clone().unsqueeze();
+    }
+    y.reshape([rows, columns])
+}
+
+pub(super) fn nonlinearity<B: Backend>(kind: Activation, x: Tensor<B, 2>) -> Tensor<B, 2> {
+    match kind {
+        Activation::Identity => x,
+        Activation::Relu => activation::relu(x),
+        Activation::ReluSquared => activation::relu(x).powf_scalar(2.0),
+        Activation::Gelu => x.clone() * ((x / std::f64::consts::SQRT_2).erf() + 1.0) * 0.5,
+        Activation::GeluTanh => {
+            let inner = (x.clone() + x.clone().powf_scalar(3.0) * 0.044715) * (2.0 / std::f64::consts::PI).sqrt();
+            x * (inner.tanh() + 1.0) * 0.5
+        }
+        Activation::QuickGelu => x.clone() * activation::sigmoid(x * 1.702),
+        Activation::Silu => activation::silu(x),
+        Activation::Sigmoid => activation::sigmoid(x),
+        Activation::Tanh => x.tanh(),
+        // max(x, 0) + ln(1 + e^-|x|): no overflow.
+        Activation::Softplus => activation::relu(x.clone()) + x.abs().neg().exp().log1p(),
+    }
+}
+
+pub(super) fn rotate<B: Backend>(x: Tensor<B, 2>, heads: usize, table: &RopeTable) -> Tensor<B, 2> {
+    let device = x.device();
+    let [tokens, columns] = x.dims();
+    let (head_dim, half) = (columns / heads, table.rotary_dim / 2);
+    let angles = |values: &[f32]| {
+        Tensor::<B, 3>::from_data(TensorData::new(values.to_vec(), [tokens, 1, half]), &device).repeat_dim(1, heads)
+    };
+    let (cos, sin) = (angles(&table.cos), angles(&table.sin));
+    let x = x.reshape([tokens, heads, head_dim]);
+    let first = x.clone().slice(s![.., .., 0..half]);
+    let second = x.clone().slice(s![.., .., half..2 * half]);
+    let mut parts = vec![
+        first.clone() * cos.clone() - second.clone() * sin.clone(), //
+        second * cos + first * sin,
+    ];
+    if head_dim > 2 * half {
+        parts.push(x.slice(s![.., .., 2 * half..]));
+    }
+    Tensor::cat(parts, 2).reshape([tokens, columns])
+}
+
+pub(super) fn causal_convolution<B: Backend>(
+    x: Tensor<B, 2>,
+    weight: &Tensor<B, 2>,
+    bias: Option<&Tensor<B, 1>>,
+    offsets: &[usize],
+) -> Tensor<B, 2> {
+    let ([_, channels], [_, width]) = (x.dims(), weight.dims());
+    let device = x.device();
+    let mut samples = Vec::new();
+    for sample in offsets.windows(2).filter(|sample| sample[1] > sample[0]) {
+        let tokens = sample[1] - sample[0];
+        let before = Tensor::zeros([width - 1, channels], &device);
+        let padded = Tensor::cat(vec![before, x.clone().slice(s![sample[0]..sample[1], ..])], 0);
+        let mut sum = Tensor::zeros([tokens, channels], &device);
+        for tap in 0..width {
+            let w = weight.clone().slice(s![.., tap..tap + 1]).swap_dims(0, 1); // [1, channels]
+            sum = sum + padded.clone().slice(s![tap..tap + tokens, ..]) * w;
+        }
+        samples.push(sum);
+    }
+    let y = if samples.is_empty() { x } else { Tensor::cat(samples, 0) };
+    match bias {
+        Some(bias) => y + bias.clone().unsqueeze(),
+        None => y,
+    }
+}
+
+pub(super) fn selective_scan<B: Backend>(
+    scan: Scan<B>,
+    a: &Tensor<B, 2>,
+    d: &Tensor<B, 1>,
+    offsets: &[usize],
+) -> Tensor<B, 2> {
+    let [channels, state] = a.dims();
+    let mut outputs = Vec::new();
+    for sample in offsets.windows(2) {
+        let mut h = Tensor::<B, 2>::zeros([channels, state], &a.device());
+        for t in sample[0]..sample[1] {
+            let column = |x: &Tensor<B, 2>| x.clone().slice(s![t..t + 1, ..]).swap_dims(0, 1); // [channels, 1]
+            let (x, delta) = (column(&scan.x), column(&scan.delta));
+            let b = scan.b.clone().slice(s![t..t + 1, ..]); // [1, state]
+            let c = scan.c.clone().slice(s![t..t + 1, ..]);
+            h = (a.clone() * delta.clone()).exp() * h + (delta * x) * b;
+            outputs.push((h.clone() * c).sum_dim(1).swap_dims(0, 1)); // [1, channels]
+        }
+    }
+    let skip = scan.x * d.clone().unsqueeze();
+    if outputs.is_empty() { skip } else { Tensor::cat(outputs, 0) + skip }
+}
+
+fn indices<B: Backend>(rows: &[u32], device: &Device<B>) -> Tensor<B, 1, Int> {
+    let rows: Vec<i32> = rows.iter().map(|row| *row as i32).collect();
+    let count = rows.len();
+    Tensor::from_data(TensorData::new(rows, [count]), device)
+}
+
+pub(super) fn gather<B: Backend>(x: &Tensor<B, 2>, rows: &[u32]) -> Tensor<B, 2> {
+    x.clone().select(0, indices(rows, &x.device()))
+}
+
+pub(super) fn scatter_add<B: Backend>(sum: Tensor<B, 2>, x: Tensor<B, 2>, rows: &[u32], scale: &[f32]) -> Tensor<B, 2> {
+    let device = x.device();
+    let scale = Tensor::<B, 2>::from_data(TensorData::new(scale.to_vec(), [scale.len(), 1]), &device);
+    sum.select_assign(0, indices(rows, &device), x * scale, burn::tensor::IndexingUpdateOp::Add)
+}

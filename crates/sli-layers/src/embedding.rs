@@ -1,0 +1,59 @@
+//! From token rows to the first hidden state.
+
+use burn::tensor::{Device, Tensor};
+use sli_core::{EmbeddingSpec, Result, TensorRole};
+
+use crate::backend::{SliBackend, table};
+use crate::context::ChunkContext;
+use crate::norm::Norm;
+use crate::tensors::LayerTensors;
+
+/// What is added to the token rows, and the norm after it. The token table itself stays in its file: the caller
+/// gathers the rows.
+#[derive(Clone, Debug)]
+pub struct Embedding<B: SliBackend> {
+    positions: Option<Tensor<B, 2>>,
+    token_types: Option<Tensor<B, 2>>,
+    norm: Option<Norm<B>>,
+}
+
+impl<B: SliBackend> Embedding<B> {
+    /// Takes the tables and the norm.
+    ///
+    /// # Errors
+    /// When a tensor was not loaded.
+    pub fn new(spec: &EmbeddingSpec, tensors: &LayerTensors, device: &Device<B>) -> Result<Self> {
+        let positions = spec.positions.map(|_| tensors.weight(TensorRole::PositionEmbedding)).transpose()?;
+        let token_types = spec.token_types.map(|_| tensors.weight(TensorRole::TokenTypeEmbedding)).transpose()?;
+        let norm = spec.norm.map(|norm| Norm::load(norm, tensors, TensorRole::EmbeddingNorm, device)).transpose()?;
+        Ok(Self {
+            positions: positions.map(|t| table(t, device)),
+            token_types: token_types.map(|t| table(t, device)),
+            norm,
+        })
+    }
+
+    /// Token rows [tokens, hidden] -> hidden state. `token_types` defaults to type zero.
+    pub fn forward(
+        &self,
+        token_rows: Tensor<B, 2>,
+        token_types: Option<&[u32]>,
+        context: &ChunkContext<'_, B>,
+    ) -> Tensor<B, 2> {
+        let tokens = token_rows.dims()[0];
+        let mut x = token_rows;
+        if let Some(table) = &self.token_types {
+            let types = token_types.map_or_else(|| vec![0; tokens], <[u32]>::to_vec);
+            x = B::join(x, B::gather(table, &types));
+        }
+        if let Some(table) = &self.positions {
+            let counted = || context.offsets.windows(2).flat_map(|s| 0..(s[1] - s[0]) as u32).collect();
+            let positions = context.positions.map_or_else(counted, <[u32]>::to_vec);
+            x = B::join(x, B::gather(table, &positions));
+        }
+        match &self.norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        }
+    }
+}

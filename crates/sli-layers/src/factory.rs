@@ -1,0 +1,63 @@
+//! The one place where layers are made.
+
+use burn::tensor::Device;
+use sli_core::{BlockSpec, EmbeddingSpec, HeadSpec, NormSpec, Result, TensorRole};
+use sli_kernels::Precision;
+
+use crate::backend::SliBackend;
+use crate::block::Block;
+use crate::embedding::Embedding;
+use crate::head::Head;
+use crate::norm::Norm;
+use crate::tensors::LayerTensors;
+
+/// Makes the parts of any model from their specs and weights, for one device and precision.
+#[derive(Clone, Debug)]
+pub struct UniversalLayerFactory<B: SliBackend> {
+    precision: Precision,
+    device: Device<B>,
+}
+
+impl<B: SliBackend> UniversalLayerFactory<B> {
+    /// A factory for layers on `device` whose matrix products round their inputs as `precision` says.
+    pub fn new(precision: Precision, device: Device<B>) -> Self {
+        Self { precision, device }
+    }
+
+    /// Where the layers live.
+    pub fn device(&self) -> &Device<B> {
+        &self.device
+    }
+
+    /// What follows the token table.
+    ///
+    /// # Errors
+    /// When a tensor was not loaded.
+    pub fn embedding(&self, spec: &EmbeddingSpec, tensors: &LayerTensors) -> Result<Embedding<B>> {
+        Embedding::new(spec, tensors, &self.device)
+    }
+
+    /// A layer.
+    ///
+    /// # Errors
+    /// When a tensor was not loaded.
+    pub fn block(&self, spec: &BlockSpec, tensors: &LayerTensors) -> Result<Block<B>> {
+        Block::new(spec, tensors, self.precision, &self.device)
+    }
+
+    /// The norm after the last layer.
+    ///
+    /// # Errors
+    /// When a tensor was not loaded.
+    pub fn final_norm(&self, spec: NormSpec, tensors: &LayerTensors) -> Result<Norm<B>> {
+        Norm::load(spec, tensors, TensorRole::FinalNorm, &self.device)
+    }
+
+    /// The head.
+    ///
+    /// # Errors
+    /// When a tensor was not loaded.
+    pub fn head(&self, spec: &HeadSpec, tensors: &LayerTensors) -> Result<Head<B>> {
+        Head::new(spec, tensors, self.precision, &self.device)
+    }
+}

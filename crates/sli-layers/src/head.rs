@@ -1,0 +1,75 @@
+//! From the final hidden state to logits, a tile of the vocabulary at a time.
+
+use burn::tensor::{Device, Tensor};
+use sli_core::{HeadSpec, HostTensor, Result, TensorRole};
+use sli_kernels::{Activation, Precision};
+
+use crate::backend::{SliBackend, vector};
+use crate::linear::Linear;
+use crate::mlp::kernel_activation;
+use crate::norm::Norm;
+use crate::tensors::LayerTensors;
+
+/// The head without its vocabulary matrix, which the caller streams.
+#[derive(Clone, Debug)]
+pub struct Head<B: SliBackend> {
+    transform: Option<(Linear<B>, Activation, Norm<B>)>,
+    scale: Option<f64>,
+    bias: Option<HostTensor>,
+    precision: Precision,
+    device: Device<B>,
+}
+
+impl<B: SliBackend> Head<B> {
+    /// Takes the transform and the bias.
+    ///
+    /// # Errors
+    /// When a tensor was not loaded.
+    pub fn new(spec: &HeadSpec, tensors: &LayerTensors, precision: Precision, device: &Device<B>) -> Result<Self> {
+        let transform = match &spec.transform {
+            Some(transform) => Some((
+                Linear::new(tensors, TensorRole::HeadDense, true, precision, device)?,
+                kernel_activation(transform.activation),
+                Norm::load(transform.norm, tensors, TensorRole::HeadNorm, device)?,
+            )),
+            None => None,
+        };
+        let bias = tensors.bias_if(TensorRole::LmHead, spec.bias)?.cloned();
+        Ok(Self { transform, scale: spec.scale, bias, precision, device: device.clone() })
+    }
+
+    /// What is multiplied with the vocabulary matrix, [tokens, hidden].
+    pub fn prepare(&self, final_hidden: Tensor<B, 2>) -> Tensor<B, 2> {
+        let mut x = final_hidden;
+        if let Some((dense, activation, norm)) = &self.transform {
+            x = norm.forward(B::nonlinearity(*activation, dense.forward(x)));
+        }
+        match self.scale {
+            Some(scale) => x * scale,
+            None => x,
+        }
+    }
+
+    /// A tile of the vocabulary as the backend keeps it: rows `first..` of the matrix.
+    pub fn tile(&self, weight: &HostTensor, first: usize) -> Tile<B> {
+        let rows = weight.shape()[0];
+        Tile {
+            weight: B::load_matrix(weight, self.precision, &self.device),
+            bias: self.bias.as_ref().map(|bias| vector(&bias.rows(first, rows), &self.device)),
+        }
+    }
+}
+
+/// Some rows of the vocabulary matrix and of its bias.
+#[derive(Clone, Debug)]
+pub struct Tile<B: SliBackend> {
+    weight: B::Matrix,
+    bias: Option<Tensor<B, 1>>,
+}
+
+impl<B: SliBackend> Tile<B> {
+    /// Prepared hidden states [tokens, hidden] -> logits [tokens, rows of the tile].
+    pub fn logits(&self, prepared: Tensor<B, 2>) -> Tensor<B, 2> {
+        B::matrix_product(prepared, &self.weight, self.bias.as_ref())
+    }
+}

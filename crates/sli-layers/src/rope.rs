@@ -1,0 +1,152 @@
+//! Rotary position embedding: the angles of each token.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use sli_core::{RopeScaling, RopeSpec};
+
+/// Cosines and sines, a row of `rotary_dim / 2` per token or per position.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RopeTable {
+    /// Dimensions rotated at the start of each head.
+    pub rotary_dim: usize,
+    /// [rows, rotary_dim / 2].
+    pub cos: Vec<f32>,
+    /// [rows, rotary_dim / 2].
+    pub sin: Vec<f32>,
+}
+
+/// Tables by position, computed once per spec and length class and shared by all layers and chunks.
+#[derive(Debug, Default)]
+pub struct RopeCache {
+    tables: Mutex<HashMap<String, Arc<RopeTable>>>,
+}
+
+impl RopeCache {
+    /// An empty cache.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The angles of each token of packed samples. Positions count from zero in each sample unless they are given.
+    pub fn for_tokens(&self, spec: &RopeSpec, offsets: &[usize], positions: Option<&[u32]>) -> RopeTable {
+        let half = spec.rotary_dim / 2;
+        let tokens = offsets.last().copied().unwrap_or(0);
+        let mut out = RopeTable {
+            rotary_dim: spec.rotary_dim,
+            cos: Vec::with_capacity(tokens * half),
+            sin: Vec::with_capacity(tokens * half),
+        };
+        for sample in offsets.windows(2) {
+            let length = match positions {
+                Some(positions) => positions[sample[0]..sample[1]].iter().max().map_or(0, |last| *last as usize + 1),
+                None => sample[1] - sample[0],
+            };
+            let table = self.table(spec, length);
+            match positions {
+                None => out.extend(&table, 0, length),
+                Some(positions) => {
+                    positions[sample[0]..sample[1]].iter().for_each(|p| out.extend(&table, *p as usize, 1));
+                }
+            }
+        }
+        out
+    }
+
+    /// A table of at least `length` positions for samples of this length.
+    fn table(&self, spec: &RopeSpec, length: usize) -> Arc<RopeTable> {
+        // Only dynamic scaling looks at the length; the others share one table that grows.
+        let class = match spec.scaling {
+            RopeScaling::Dynamic { original_max_positions, .. } => length.max(original_max_positions),
+            _ => 0,
+        };
+        let key = format!("{spec:?} {class}");
+        let mut tables = self.tables.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let half = spec.rotary_dim / 2;
+        match tables.get(&key) {
+            Some(table) if table.cos.len() >= length * half => table.clone(),
+            _ => {
+                let table = Arc::new(RopeTable::new(spec, length, length.next_power_of_two()));
+                tables.insert(key, table.clone());
+                table
+            }
+        }
+    }
+}
+
+impl RopeTable {
+    /// The angles of positions `0..positions`, for samples of `length` tokens.
+    fn new(spec: &RopeSpec, length: usize, positions: usize) -> Self {
+        let frequencies = inverse_frequencies(spec, length);
+        let angles = (0..positions).flat_map(|p| frequencies.iter().map(move |f| p as f32 * f));
+        let (sin, cos) = angles.map(f32::sin_cos).unzip();
+        Self { rotary_dim: spec.rotary_dim, cos, sin }
+    }
+
+    fn extend(&mut self, table: &Self, position: usize, rows: usize) {
+        let half = self.rotary_dim / 2;
+        let range = position * half..(position + rows) * half;
+        self.cos.extend_from_slice(&table.cos[range.clone()]);
+        self.sin.extend_from_slice(&table.sin[range]);
+    }
+}
+
+/// theta^(-2d / rotary_dim), stretched as the spec says. In f32, as the models were trained.
+fn inverse_frequencies(spec: &RopeSpec, length: usize) -> Vec<f32> {
+    let dim = spec.rotary_dim as f32;
+    let powers = |theta: f64| (0..spec.rotary_dim / 2).map(move |d| 1.0 / (theta as f32).powf(2.0 * d as f32 / dim));
+    match &spec.scaling {
+        RopeScaling::None => powers(spec.theta).collect(),
+        RopeScaling::Linear { factor } => powers(spec.theta).map(|f| f / *factor as f32).collect(),
+        RopeScaling::Dynamic { factor, original_max_positions } => {
+            let original = *original_max_positions as f64;
+            let stretch = (factor * (length as f64).max(original) / original) - (factor - 1.0);
+            let dim = f64::from(dim);
+            powers(spec.theta * stretch.powf(dim / (dim - 2.0))).collect()
+        }
+        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_positions } => powers(spec.theta)
+            .map(|f| {
+                let wavelength = std::f64::consts::TAU / f64::from(f);
+                let ratio = *original_max_positions as f64 / wavelength;
+                // Kept above `high`, divided below `low`, between the two a mixture.
+                let smooth = ((ratio - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0) as f32;
+                (1.0 - smooth) * f / *factor as f32 + smooth * f
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(scaling: RopeScaling) -> RopeSpec {
+        RopeSpec { theta: 10000.0, rotary_dim: 8, scaling }
+    }
+
+    #[test]
+    fn positions_start_anew_in_each_sample() {
+        let cache = RopeCache::new();
+        let packed = cache.for_tokens(&spec(RopeScaling::None), &[0, 3, 5], None);
+        assert_eq!(packed.cos.len(), 5 * 4);
+        assert_eq!(packed.cos[..4], [1.0; 4]);
+        assert_eq!(packed.sin[3 * 4..4 * 4], [0.0; 4]);
+        assert_eq!(packed.sin[4..8], packed.sin[4 * 4..5 * 4]);
+        let explicit = cache.for_tokens(&spec(RopeScaling::None), &[0, 3, 5], Some(&[0, 1, 2, 0, 1]));
+        assert_eq!(explicit, packed);
+    }
+
+    #[test]
+    fn linear_scaling_divides_positions() {
+        let plain = inverse_frequencies(&spec(RopeScaling::None), 4);
+        let stretched = inverse_frequencies(&spec(RopeScaling::Linear { factor: 4.0 }), 4);
+        assert!(plain.iter().zip(&stretched).all(|(a, b)| (a / 4.0 - b).abs() < 1e-7));
+    }
+
+    #[test]
+    fn dynamic_scaling_starts_beyond_the_original_length() {
+        let scaling = RopeScaling::Dynamic { factor: 2.0, original_max_positions: 8 };
+        assert_eq!(inverse_frequencies(&spec(scaling.clone()), 8), inverse_frequencies(&spec(RopeScaling::None), 8));
+        assert!(inverse_frequencies(&spec(scaling), 12)[1] < inverse_frequencies(&spec(RopeScaling::None), 12)[1]);
+    }
+}
