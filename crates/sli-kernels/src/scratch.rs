@@ -28,7 +28,7 @@ impl Buffer {
     }
 }
 
-/// The thread's own buffer while somebody uses it; it goes back to the thread when dropped.
+/// The thread's own buffer while somebody uses it. When dropped it goes back to the thread, which keeps the largest.
 pub(crate) struct Scratch(Buffer);
 
 thread_local! {
@@ -43,7 +43,10 @@ impl Scratch {
         if own.0.len() * 16 < length { Self(Buffer::zeros(length)) } else { Self(own) }
     }
 
-    #[inline(always)]
+    pub(crate) fn as_slice(&self) -> &[f32] {
+        self.0.as_slice()
+    }
+
     pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
         self.0.as_mut_slice()
     }
@@ -51,7 +54,9 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        OWN.set(std::mem::take(&mut self.0.0));
+        let other = OWN.take();
+        let own = std::mem::take(&mut self.0.0);
+        OWN.set(if own.len() < other.len() { other } else { own });
     }
 }
 

@@ -54,18 +54,3 @@ pub enum Bias<'a> {
         first: isize,
     },
 }
-
-impl Bias<'_> {
-    /// The bias of a head between a query at i and a key at j.
-    pub(super) fn value(&self, head: usize, i: usize, j: usize) -> f32 {
-        match *self {
-            Bias::None => 0.0,
-            Bias::Alibi { slopes, symmetric: false } => slopes[head] * (j as f32 - i as f32),
-            Bias::Alibi { slopes, symmetric: true } => -slopes[head] * i.abs_diff(j) as f32,
-            Bias::Distance { table, span, first } => {
-                let index = (j as isize - i as isize).saturating_sub(first).clamp(0, span as isize - 1);
-                table[head * span + index as usize]
-            }
-        }
-    }
-}

@@ -19,7 +19,6 @@ pub(super) struct Operands {
     pub(super) head_lines: usize,
     /// Distance between units of values.
     pub(super) value_stride: usize,
-    heads: usize,
     /// Where the keys and the values of each sample's first head begin, and the distance to the next head.
     samples: Vec<Sample>,
     keys: Buffer,
@@ -73,17 +72,16 @@ impl Operands {
                 Pack { a, key, value, sample, head, head_lines, keys: shared_keys, values: shared_values };
             dispatch_product(isa, precision, pack);
         });
-        Self { head_lines, value_stride, heads, samples, keys, values }
+        Self { head_lines, value_stride, samples, keys, values }
     }
 
-    /// The packed keys of a sample and head of queries.
+    /// The packed keys of a sample and one of its heads of keys.
     pub(super) fn keys(&self, sample: usize, head: usize) -> &[f32] {
         let Sample { keys, key_stride, .. } = self.samples[sample];
-        debug_assert!(head < self.heads);
         &self.keys.as_slice()[keys + head * key_stride..][..key_stride]
     }
 
-    /// The packed values of a sample and head of queries.
+    /// The packed values of a sample and one of its heads of keys.
     pub(super) fn values(&self, sample: usize, head: usize) -> &[f32] {
         let Sample { values, value_stride, .. } = self.samples[sample];
         &self.values.as_slice()[values + head * value_stride..][..value_stride]

@@ -213,6 +213,15 @@ impl QueryTile<'_> {
     ) {
         let s = a.simd();
         let Attention { scale, softcap, bias, .. } = *self.attention;
+        // From the distance of the last key to the first query down to that of the first key to the last query.
+        let mut by_distance = [0.0; BLOCK + MAX_LANES];
+        if let Bias::Distance { table, span, first } = bias {
+            let table = &table[self.head * span..][..span];
+            let farthest = (block + count - 1) as isize - self.first as isize;
+            for (distance, value) in (0..count + lanes).map(|t| farthest - t as isize).zip(&mut by_distance) {
+                *value = table[distance.saturating_sub(first).clamp(0, span as isize - 1) as usize];
+            }
+        }
         for (j, row) in (block..block + count).zip(scores.chunks_exact_mut(lanes)) {
             for lane in (0..lanes).step_by(A::S::LANES) {
                 let mut score = s.mul(s.load(&row[lane..]), s.splat(scale));
@@ -228,11 +237,7 @@ impl QueryTile<'_> {
                         score = s.mul_add(distance, s.splat(slopes[self.head]), score);
                     }
                     Bias::Distance { .. } => {
-                        let mut values = [0.0; LINE];
-                        for (i, value) in (self.first + lane..).zip(&mut values[..A::S::LANES]) {
-                            *value = bias.value(self.head, i, j);
-                        }
-                        score = s.add(score, s.load(&values));
+                        score = s.add(score, s.load(&by_distance[block + count - 1 - j + lane..]));
                     }
                 }
                 s.store(&mut row[lane..], score);

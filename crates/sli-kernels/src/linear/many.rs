@@ -11,15 +11,15 @@ use crate::product::{
     Ahead, Arithmetic, Combine, GROUP, Geometry, LINE, Layout, Lines, Precision, ProductKernel, Tile,
     Weights, dispatch_product, pack_activations,
 };
-use crate::scratch::{Buffer, Scratch, SharedMut};
+use crate::scratch::{Scratch, SharedMut};
 use crate::simd::Simd;
 
 /// Rows of w in a task.
 const CHUNK: usize = 4 * GROUP;
 /// Rows of x in a task: a block of [`DEPTH`] lines of them stays in the second-level cache.
-const BLOCK: usize = 512;
+const BLOCK: usize = 256;
 /// Rows of x that are packed at a time, which bounds the scratch memory.
-const SLAB: usize = 2 * BLOCK;
+const SLAB: usize = 4 * BLOCK;
 /// Lines of k in a block.
 const DEPTH: usize = 16;
 
@@ -33,20 +33,22 @@ pub(super) fn multiply(
     y: &mut [f32],
     n: usize,
 ) {
-    let k = w.columns();
+    let (k, geometry) = (w.columns(), Geometry::of(isa, precision));
     for (slab, y) in y.chunks_mut(SLAB * n).enumerate() {
-        let m = y.len() / n;
-        let slab = Slab::pack(isa, precision, x.slice(slab * SLAB * k, m * k), m, k);
-        let (chunks, blocks) = (n.div_ceil(CHUNK), m.div_ceil(BLOCK));
-        let y = SharedMut::new(y);
+        let shape = Shape { isa, precision, geometry, m: y.len() / n, k };
+        let mut units = Scratch::take(shape.units());
+        shape.pack(x.slice(slab * SLAB * k, shape.m * k), units.as_mut_slice());
+        let (chunks, blocks) = (n.div_ceil(CHUNK), shape.m.div_ceil(BLOCK));
+        let (units, y) = (units.as_slice(), SharedMut::new(y));
         (0..chunks * blocks).into_par_iter().for_each(|task| {
             let (row, column) = (task / chunks * BLOCK, task % chunks * CHUNK);
             let task = Task {
-                slab: &slab,
+                shape,
+                units,
                 w,
                 bias,
                 first_row: row,
-                rows: BLOCK.min(m - row),
+                rows: BLOCK.min(shape.m - row),
                 first_column: column,
                 columns: CHUNK.min(n - column),
                 n,
@@ -57,15 +59,15 @@ pub(super) fn multiply(
     }
 }
 
-/// Up to [`SLAB`] rows of x, packed: for each block of k, for each panel, `[unit][lane]`.
-struct Slab {
+/// How up to [`SLAB`] rows of x are packed: for each block of k, for each panel, `[unit][lane]`.
+#[derive(Clone, Copy)]
+struct Shape {
     isa: Isa,
     precision: Precision,
     geometry: Geometry,
     /// Rows of x.
     m: usize,
     k: usize,
-    units: Buffer,
 }
 
 /// A part of k: lines from `first` on, `lines` of them.
@@ -85,7 +87,7 @@ struct Panel {
 /// Packs a panel of x at `out`.
 struct PackPanel<'a> {
     x: Activations<'a>,
-    slab: &'a Slab,
+    shape: Shape,
     panel: Panel,
     depth: Depth,
     out: SharedMut,
@@ -96,12 +98,12 @@ impl ProductKernel for PackPanel<'_> {
 
     #[inline(always)]
     fn run<A: Arithmetic>(self, a: A) {
-        let Slab { m, k, .. } = *self.slab;
+        let Shape { m, k, .. } = self.shape;
         let Panel { first, lanes } = self.panel;
         let columns = self.depth.columns(LINE * A::VALUES, k);
-        let place = self.slab.place(self.depth, self.panel);
+        let place = self.shape.place(self.depth, self.panel);
         let at = first * k + columns.start;
-        // SAFETY: the place lies within the slab's units and belongs to this panel and depth alone.
+        // SAFETY: the place lies within the units and belongs to this panel and depth alone.
         unsafe {
             pack_activations(
                 a,
@@ -124,35 +126,35 @@ impl Depth {
     }
 }
 
-impl Slab {
-    fn pack(isa: Isa, precision: Precision, x: Activations, m: usize, k: usize) -> Self {
-        let geometry = Geometry::of(isa, precision);
-        let mut slab = Self { isa, precision, geometry, m, k, units: Buffer::zeros(0) };
-        let mut units = Buffer::zeros(slab.padded_rows() * geometry.lines(k) * LINE);
-        let out = SharedMut::new(units.as_mut_slice());
-        let depths = (0..).map_while(|index| slab.depth(index));
+impl Shape {
+    /// Units of all rows.
+    fn units(self) -> usize {
+        self.padded_rows() * self.geometry.lines(self.k) * LINE
+    }
+
+    fn pack(self, x: Activations, units: &mut [f32]) {
+        let out = SharedMut::new(units);
+        let depths = (0..).map_while(|index| self.depth(index));
         let parts: Vec<_> =
-            depths.flat_map(|depth| slab.panels(0, m).map(move |panel| (depth, panel))).collect();
+            depths.flat_map(|depth| self.panels(0, self.m).map(move |panel| (depth, panel))).collect();
         parts.into_par_iter().for_each(|(depth, panel)| {
-            dispatch_product(isa, precision, PackPanel { x, slab: &slab, panel, depth, out });
+            dispatch_product(self.isa, self.precision, PackPanel { x, shape: self, panel, depth, out });
         });
-        slab.units = units;
-        slab
     }
 
     /// Rows of x rounded up to whole vectors.
-    fn padded_rows(&self) -> usize {
+    fn padded_rows(self) -> usize {
         self.m.next_multiple_of(self.geometry.lanes)
     }
 
     /// The blocks of k, one after another.
-    fn depth(&self, index: usize) -> Option<Depth> {
+    fn depth(self, index: usize) -> Option<Depth> {
         let (lines, first) = (self.geometry.lines(self.k), index * DEPTH);
         (first < lines).then(|| Depth { first, lines: DEPTH.min(lines - first) })
     }
 
     /// The panels of rows `first..end`.
-    fn panels(&self, first: usize, end: usize) -> impl Iterator<Item = Panel> + use<> {
+    fn panels(self, first: usize, end: usize) -> impl Iterator<Item = Panel> {
         let (panel, lanes) = (self.geometry.panel(), self.geometry.lanes);
         (first..end)
             .step_by(panel)
@@ -160,7 +162,7 @@ impl Slab {
     }
 
     /// Where a part of x begins in `units`.
-    fn place(&self, depth: Depth, panel: Panel) -> usize {
+    fn place(self, depth: Depth, panel: Panel) -> usize {
         (depth.first * self.padded_rows() + panel.first * depth.lines) * LINE
     }
 }
@@ -168,7 +170,8 @@ impl Slab {
 /// A block of y: rows of x by rows of w (columns of y).
 #[derive(Clone, Copy)]
 struct Task<'a> {
-    slab: &'a Slab,
+    shape: Shape,
+    units: &'a [f32],
     w: &'a dyn Weights,
     bias: Option<&'a [f32]>,
     first_row: usize,
@@ -189,7 +192,7 @@ struct Step {
 
 impl Task<'_> {
     fn run(self) {
-        let Slab { isa, precision, geometry, k, .. } = *self.slab;
+        let Shape { isa, precision, geometry, k, .. } = self.shape;
         let stride = self.rows.next_multiple_of(geometry.lanes);
         let group = GROUP * DEPTH * LINE;
         let mut scratch = Scratch::take(CHUNK * stride + 2 * group);
@@ -222,18 +225,18 @@ impl Task<'_> {
     fn step(&self, index: usize) -> Option<Step> {
         let groups = self.columns.div_ceil(GROUP);
         let row = index % groups * GROUP;
-        let depth = self.slab.depth(index / groups)?;
+        let depth = self.shape.depth(index / groups)?;
         Some(Step { row, rows: GROUP.min(self.columns - row), depth })
     }
 
     /// Adds the products of a group with all panels to the sums.
     fn multiply(&self, step: Step, group: &[f32], sums: &mut [f32], stride: usize, mut ahead: Ahead) {
-        for panel in self.slab.panels(self.first_row, self.first_row + self.rows) {
+        for panel in self.shape.panels(self.first_row, self.first_row + self.rows) {
             let tile = Tile {
                 lanes: panel.lanes,
                 rows: step.rows,
                 lines: step.depth.lines,
-                x: self.slab.units.as_slice()[self.slab.place(step.depth, panel)..].as_ptr(),
+                x: self.units[self.shape.place(step.depth, panel)..].as_ptr(),
                 w: group.as_ptr(),
                 layout: Layout::Grouped,
                 out: sums[step.row * stride + panel.first - self.first_row..].as_mut_ptr(),
@@ -243,7 +246,7 @@ impl Task<'_> {
             };
             // SAFETY: the panel and the group have the lines of this depth; the group has 24 rows, and so have the
             // sums from this row on, since CHUNK is a multiple of GROUP. See `ahead` for what it copies.
-            unsafe { tile.run(self.slab.isa, self.slab.precision) };
+            unsafe { tile.run(self.shape.isa, self.shape.precision) };
             ahead = Ahead::default();
         }
     }
@@ -251,7 +254,7 @@ impl Task<'_> {
     /// What to do for later steps during `step`: copy the next group to `place`, if it is whole and needs no decoding,
     /// and prefetch the one that is packed or copied thereafter.
     fn ahead(&self, index: usize, step: Step, place: &mut [f32]) -> Ahead {
-        let Slab { precision, geometry, k, .. } = *self.slab;
+        let Shape { precision, geometry, k, .. } = self.shape;
         let Storage { start, pitch, bits, encoding } = self.w.storage();
         let values = LINE * geometry.values;
         let lines = |step: Step| {
@@ -286,13 +289,14 @@ impl ProductKernel for WriteOut<'_> {
         let Self { task, sums, stride } = self;
         let (s, lanes) = (a.simd(), A::S::LANES);
         let mut turned = [[0.0; LINE]; LINE];
-        for column in (0..task.columns).step_by(lanes) {
-            let width = lanes.min(task.columns - column);
-            let bias = match task.bias {
-                Some(bias) => s.load_partial(&bias[task.first_column + column..][..width], 0.0),
-                None => s.splat(0.0),
-            };
-            for row in (0..task.rows).step_by(lanes) {
+        // Rows outside: what a task writes of a row of y is contiguous.
+        for row in (0..task.rows).step_by(lanes) {
+            for column in (0..task.columns).step_by(lanes) {
+                let width = lanes.min(task.columns - column);
+                let bias = match task.bias {
+                    Some(bias) => s.load_partial(&bias[task.first_column + column..][..width], 0.0),
+                    None => s.splat(0.0),
+                };
                 // SAFETY: the sums have CHUNK rows, a multiple of LANES, of `stride` values, another one.
                 unsafe {
                     let from = sums[column * stride + row..].as_ptr();

@@ -52,7 +52,8 @@ const FEW: usize = 24;
 
 /// `y[m, n] = x[m, k] W^T (+ bias)`, where w is an n by k matrix, bias has n values, and m follows from `y`.
 ///
-/// The result does not depend on the number of threads.
+/// The result does not depend on the number of threads. The calling thread keeps working memory for at most 1024 rows of
+/// x.
 ///
 /// # Panics
 /// Where the lengths do not fit together or [`Matrix::check`] fails.
