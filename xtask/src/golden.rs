@@ -12,7 +12,11 @@ pub(crate) fn golden(arguments: &[String]) -> Result {
     if !python.exists() {
         succeed(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
         let requirements = golden.join("requirements.txt");
-        succeed(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(requirements))?;
+        succeed(
+            Command::new(&python)
+                .args(["-m", "pip", "install", "--quiet", "--requirement"])
+                .arg(requirements),
+        )?;
     }
     succeed(Command::new(&python).arg(golden.join("make.py")).args(arguments))
 }

@@ -7,10 +7,8 @@ use crate::{Result, root};
 /// Writes both files, or checks that they are what would be written.
 pub(crate) fn taxonomy(check: bool) -> Result {
     let json = serde_json::to_string_pretty(&sli_registry::taxonomy())? + "\n";
-    let files = [
-        ("plans/architecture_taxonomy.json", json),
-        ("docs/taxonomy.md", sli_registry::taxonomy_markdown()),
-    ];
+    let files =
+        [("plans/architecture_taxonomy.json", json), ("docs/taxonomy.md", sli_registry::taxonomy_markdown())];
     for (name, text) in files {
         let path = root().join(name);
         if check { same(&path, name, &text)? } else { std::fs::write(&path, text)? }

@@ -18,7 +18,8 @@ const LEVELS: [&[&str]; 5] = [
 /// Crates that may use Burn.
 const ON_BURN: [&str; 2] = ["sli-layers", "sli-integrator"];
 /// Crates whose behaviour comes from the spec, never from a name.
-const NAMELESS: [&str; 6] = ["sli-kernels", "sli-weights", "sli-layers", "sli-moe", "sli-cache", "sli-integrator"];
+const NAMELESS: [&str; 6] =
+    ["sli-kernels", "sli-weights", "sli-layers", "sli-moe", "sli-cache", "sli-integrator"];
 /// Architectures whose name is also the name of an operation.
 const NAMES_OF_OPERATIONS: [&str; 2] = ["mamba", "mamba2"];
 /// Where unsafe code may be: SIMD, aligned buffers for direct reads, the probe of the CUDA driver.
@@ -92,7 +93,9 @@ fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result {
 /// Dependencies run down, and only the crates that run layers know Burn.
 fn dependencies(wrong: &mut Vec<String>) -> Result {
     let level = |name: &str| LEVELS.iter().position(|level| level.contains(&name));
-    for (index, name) in LEVELS.iter().enumerate().flat_map(|(i, names)| names.iter().map(move |name| (i, *name))) {
+    for (index, name) in
+        LEVELS.iter().enumerate().flat_map(|(i, names)| names.iter().map(move |name| (i, *name)))
+    {
         let folder = match name {
             "xtask" => "xtask".to_string(),
             "sli-tests" => "tests".to_string(),
@@ -101,7 +104,9 @@ fn dependencies(wrong: &mut Vec<String>) -> Result {
         let manifest = fs::read_to_string(root().join(&folder).join("Cargo.toml"))?;
         for dependency in manifest.lines().filter_map(|line| line.split([' ', '.', '=']).next()) {
             if level(dependency).is_some_and(|level| level >= index) && dependency != name {
-                wrong.push(format!("{folder}/Cargo.toml: {name} must not depend on {dependency}: arrows only run down"));
+                wrong.push(format!(
+                    "{folder}/Cargo.toml: {name} must not depend on {dependency}: arrows only run down"
+                ));
             }
             if dependency.starts_with("burn") && !ON_BURN.contains(&name) {
                 wrong.push(format!("{folder}/Cargo.toml: {name} must not know {dependency}"));
@@ -119,10 +124,14 @@ fn names(source: &Source, wrong: &mut Vec<String>) {
     for (number, line) in source.code() {
         let words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-');
         for word in words.map(str::to_ascii_lowercase) {
-            let is_name = |a: &sli_registry::Architecture| a.name == word || a.model_types.contains(&word.as_str());
+            let is_name =
+                |a: &sli_registry::Architecture| a.name == word || a.model_types.contains(&word.as_str());
             let named = ARCHITECTURES.iter().any(is_name) && !NAMES_OF_OPERATIONS.contains(&word.as_str());
             if named || word == "model_type" {
-                wrong.push(format!("{}:{number}: '{word}': behaviour comes from the spec, not from a name", source.path));
+                wrong.push(format!(
+                    "{}:{number}: '{word}': behaviour comes from the spec, not from a name",
+                    source.path
+                ));
             }
         }
     }
@@ -150,7 +159,11 @@ fn habits(source: &Source, wrong: &mut Vec<String>) {
     for (number, line) in source.text.lines().enumerate() {
         for mark in ["TODO", "FIXME", "XXX", "todo!", "unimplemented!"] {
             if line.contains(mark) {
-                wrong.push(format!("{}:{}: {mark}: nothing unfinished is committed", source.path, number + 1));
+                wrong.push(format!(
+                    "{}:{}: {mark}: nothing unfinished is committed",
+                    source.path,
+                    number + 1
+                ));
             }
         }
     }

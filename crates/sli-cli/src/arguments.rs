@@ -227,10 +227,14 @@ mod tests {
     #[test]
     fn options_are_checked_before_anything_happens() {
         let parse = |options: &str| {
-            Arguments::try_parse_from(["sli-cli", "run", "m", "--dataset", "d"].into_iter().chain(options.split(' ')))
+            Arguments::try_parse_from(
+                ["sli-cli", "run", "m", "--dataset", "d"].into_iter().chain(options.split(' ')),
+            )
         };
         assert!(parse("--memory 8GiB --hidden-states 0,-1 --logits top:5 --device cuda:1").is_ok());
-        for bad in ["--memory lots", "--hidden-states 1..", "--logits top:0", "--device tpu", "--batch-size 0"] {
+        for bad in
+            ["--memory lots", "--hidden-states 1..", "--logits top:0", "--device tpu", "--batch-size 0"]
+        {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -31,7 +31,8 @@ fn list(arguments: &CacheArguments) -> Result<()> {
             Condition::Leftover => "left over".to_string(),
             Condition::Damaged(why) => format!("damaged: {why}"),
         };
-        let position = state.position.map_or(String::new(), |p| format!(", at stage {}, chunk {}", p.stage, p.chunks));
+        let position =
+            state.position.map_or(String::new(), |p| format!(", at stage {}, chunk {}", p.stage, p.chunks));
         println!("{}  {}  {condition}{position}", state.path.display(), state.bytes);
     }
     if states.is_empty() {

@@ -66,7 +66,9 @@ pub(crate) fn demo(command: &DemoCommand) -> Result<()> {
          {}).",
         summary.vocab_size, summary.vocab_size
     );
-    println!("Hidden states of every layer lie in {output}/hidden, the best five logits of each token in {output}/logits,");
+    println!(
+        "Hidden states of every layer lie in {output}/hidden, the best five logits of each token in {output}/logits,"
+    );
     println!("statistics of the activations in {output}/stats. The same with your own model and texts:\n");
     println!("    sli-cli run MODEL_DIR --dataset texts.jsonl --score --output {output}_mine");
     Ok(())

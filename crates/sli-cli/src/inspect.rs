@@ -14,7 +14,9 @@ pub(crate) fn inspect(command: &InspectCommand) -> Result<()> {
         Ok(sli) => sli,
         // For a script, a model that is not supported is an answer.
         Err(error) if command.json => {
-            return print_json(&json!({"model": command.model, "supported": false, "why_not": error.to_string()}));
+            return print_json(
+                &json!({"model": command.model, "supported": false, "why_not": error.to_string()}),
+            );
         }
         Err(error) => return Err(error),
     };
@@ -39,13 +41,19 @@ pub(crate) fn inspect(command: &InspectCommand) -> Result<()> {
     line("layers", summary.num_layers.to_string());
     line("hidden size", summary.hidden_size.to_string());
     line("vocabulary", summary.vocab_size.to_string());
-    line("longest sample", summary.max_length.map_or("no limit of its own".into(), |n| format!("{n} tokens")));
+    line(
+        "longest sample",
+        summary.max_length.map_or("no limit of its own".into(), |n| format!("{n} tokens")),
+    );
     line("parameters", summary.parameters.to_string());
     line("weights", format!("{} in {}", ByteSize(summary.weight_bytes), summary.weight_dtype));
     if let Some(moe) = &summary.moe {
         line(
             "experts",
-            format!("{} per layer, {} per token, in {} layers", moe.num_experts, moe.experts_per_token, moe.num_moe_layers),
+            format!(
+                "{} per layer, {} per token, in {} layers",
+                moe.num_experts, moe.experts_per_token, moe.num_moe_layers
+            ),
         );
         let bytes = moe.parameters_per_expert * summary.weight_dtype.size() as u64;
         line("one expert", format!("{} parameters, {}", moe.parameters_per_expert, ByteSize(bytes)));

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use sli_core::{ByteSize, Result, SliError};
 use sli_integrator::{
-    CancelToken, Dataset, HiddenStates, HubOptions, Logits, RunOptions, RunResult, SampleLine, UniversalSliIntegrator,
+    CancelToken, Dataset, HiddenStates, HubOptions, Logits, RunOptions, RunResult, SampleLine,
+    UniversalSliIntegrator,
 };
 
 use crate::arguments::{HubArguments, RunCommand};
@@ -64,10 +65,10 @@ pub(crate) fn run(command: &RunCommand) -> Result<()> {
 
 /// Hub options from the command line.
 pub(crate) fn hub_options(arguments: &HubArguments) -> HubOptions {
-    HubOptions {
-        revision: arguments.revision.clone(),
-        cache_dir: arguments.cache_dir.clone(),
+    if arguments.offline {
+        tracing::debug!("--offline: nothing is downloaded in any case");
     }
+    HubOptions { revision: arguments.revision.clone(), cache_dir: arguments.cache_dir.clone() }
 }
 
 /// A token that SIGINT and SIGTERM cancel. A second signal ends the program at once.

@@ -7,12 +7,18 @@ use tracing_subscriber::EnvFilter;
 
 /// Exit status of an interrupted run, as shells have it for SIGINT.
 const INTERRUPTED: u8 = 130;
+/// Exit status when nobody reads the output any more, as shells have it for SIGPIPE.
+const BROKEN_PIPE: i32 = 141;
 
 /// Turns a panic into an error message like any other. A panic is a bug, and a backtrace helps no user.
 pub(crate) fn hide_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|place| format!(" ({}:{})", place.file(), place.line()));
         let message = panic.payload_as_str().unwrap_or("no message");
+        // `println!` panics when its reader leaves, as `head` does once it has seen enough.
+        if message.starts_with("failed printing to stdout") && message.contains("Broken pipe") {
+            std::process::exit(BROKEN_PIPE);
+        }
         eprintln!("error: internal error: {message}{}", place.unwrap_or_default());
         eprintln!("hint: this is a bug; please report it with the command that you ran");
         std::process::exit(1);

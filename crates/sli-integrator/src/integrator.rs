@@ -161,7 +161,13 @@ impl IntegratorBuilder {
             // Runs may share a fast disk: each has a directory of its own there.
             Some(dir) => dir.join(directory_name(&self.output_dir)),
         };
-        Ok(UniversalSliIntegrator { model, loader, output_dir: self.output_dir, activation_dir, device: self.device })
+        Ok(UniversalSliIntegrator {
+            model,
+            loader,
+            output_dir: self.output_dir,
+            activation_dir,
+            device: self.device,
+        })
     }
 }
 
@@ -180,7 +186,11 @@ fn check_device(device: Device) -> Result<()> {
         Device::Cuda(number) => {
             let count = sli_layers::cuda_devices()?;
             let message = format!("there are {count} CUDA devices, numbered from 0");
-            if number < count { Ok(()) } else { Err(SliError::Device { device: device.to_string(), message }) }
+            if number < count {
+                Ok(())
+            } else {
+                Err(SliError::Device { device: device.to_string(), message })
+            }
         }
         #[cfg(not(feature = "cuda"))]
         Device::Cuda(_) => Err(SliError::Device {
@@ -189,4 +199,3 @@ fn check_device(device: Device) -> Result<()> {
         }),
     }
 }
-

@@ -54,7 +54,11 @@ pub(crate) struct OpenModel {
 }
 
 impl OpenModel {
-    pub(crate) fn open(model: &str, registry: &ArchitectureRegistry, loader: &UniversalWeightLoader) -> Result<Self> {
+    pub(crate) fn open(
+        model: &str,
+        registry: &ArchitectureRegistry,
+        loader: &UniversalWeightLoader,
+    ) -> Result<Self> {
         let config_path = loader.config_path();
         let text = std::fs::read_to_string(&config_path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => SliError::Config {
@@ -105,7 +109,10 @@ impl OpenModel {
             max_length: spec.max_length,
             parameters,
             weight_bytes: layout.total_bytes(),
-            weight_dtype: bytes_by_dtype.iter().max_by_key(|(_, bytes)| *bytes).map_or(Dtype::F32, |(d, _)| *d),
+            weight_dtype: bytes_by_dtype
+                .iter()
+                .max_by_key(|(_, bytes)| *bytes)
+                .map_or(Dtype::F32, |(d, _)| *d),
             moe: moe.map(|moe| moe.summary()),
         };
         Ok(Self {
@@ -143,6 +150,7 @@ impl OpenModel {
 
     /// Does a score of each token given those before it mean something?
     pub(crate) fn can_score(&self) -> bool {
-        self.spec.head.is_some() && self.spec.stacks.last().is_some_and(|stack| stack.kind == StackKind::Decoder)
+        self.spec.head.is_some()
+            && self.spec.stacks.last().is_some_and(|stack| stack.kind == StackKind::Decoder)
     }
 }

@@ -180,7 +180,11 @@ impl HiddenStates {
     pub fn check(&self, num_layers: usize) -> Result<()> {
         let Self::Layers(ranges) = self else { return Ok(()) };
         let count = num_layers as i64;
-        match ranges.iter().flat_map(|r| [*r.start(), *r.end()]).find(|index| *index >= count || *index < -count) {
+        match ranges
+            .iter()
+            .flat_map(|r| [*r.start(), *r.end()])
+            .find(|index| *index >= count || *index < -count)
+        {
             Some(index) => Err(SliError::Usage(format!(
                 "--hidden-states: there is no layer {index}, the model has layers 0 to {}",
                 count - 1
@@ -209,7 +213,9 @@ impl FromStr for HiddenStates {
         };
         let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
         ranges.map(Self::Layers).ok_or_else(|| {
-            SliError::Usage(format!("'{text}' names no layers: use none, final, all, or a list like 0,5,-1,10..20"))
+            SliError::Usage(format!(
+                "'{text}' names no layers: use none, final, all, or a list like 0,5,-1,10..20"
+            ))
         })
     }
 }

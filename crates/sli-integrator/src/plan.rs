@@ -93,7 +93,8 @@ impl Situation<'_> {
         };
         for sizes in [&COMFORTABLE[..], &TIGHT[..]] {
             for spilled in placements {
-                let plans = sizes.iter().map(|(chunk_tokens, ahead)| self.with(*chunk_tokens, *ahead, *spilled));
+                let plans =
+                    sizes.iter().map(|(chunk_tokens, ahead)| self.with(*chunk_tokens, *ahead, *spilled));
                 if let Some(plan) = plans.into_iter().find(|plan| plan.peak() <= self.memory.bytes()) {
                     return Ok(self.use_what_is_left(plan));
                 }
@@ -120,14 +121,16 @@ impl Situation<'_> {
         let ahead = options.prefetch.map_or(ahead, |layers| layers as u64);
 
         let hidden = spec.stacks.iter().map(|stack| stack.hidden_size as u64).max().unwrap_or(0);
-        let tokens = samples.input.num_tokens() + samples.decoder_input.as_ref().map_or(0, |d| d.num_tokens());
+        let tokens =
+            samples.input.num_tokens() + samples.decoder_input.as_ref().map_or(0, |d| d.num_tokens());
         let layers = spec.stacks.iter().flat_map(|stack| &stack.layers);
         let scratch = layers.map(|block| scratch_floats(block, hidden)).max().unwrap_or(0);
         let top_k = layers_top_k(spec);
         let wave = if top_k > 0 { chunk } else { 0 };
 
         let vocab = spec.head.as_ref().map_or(0, |head| head.vocab_size as u64);
-        let tile_rows = (HEAD_TILE / sizes.head_row.max(1)).min(HEAD_TILE / (4 * chunk).max(1)).clamp(16, vocab.max(16));
+        let tile_rows =
+            (HEAD_TILE / sizes.head_row.max(1)).min(HEAD_TILE / (4 * chunk).max(1)).clamp(16, vocab.max(16));
         let layer_time = (sizes.largest_group * (1 + ahead)) + 3 * sizes.largest_expert + scratch * chunk * 4;
         let head_time = tile_rows * (3 * sizes.head_row + 4 * chunk) + 4 * 4 * hidden * chunk;
 
@@ -135,7 +138,10 @@ impl Situation<'_> {
         let part = |name, bytes| PlanPart { name, bytes };
         let parts = vec![
             part("program, tokenizer and dataset", self.resident + MARGIN + self.memory.bytes() / 32),
-            part("weights read and read ahead, and what a chunk computes", layer_time.max(head_time) + sizes.pinned),
+            part(
+                "weights read and read ahead, and what a chunk computes",
+                layer_time.max(head_time) + sizes.pinned,
+            ),
             part(if spilled { "activations on their way to disk" } else { "activations" }, kept),
             part("chunks that wait for experts", wave * pending_floats(hidden, top_k) * 4),
             part("outputs on their way to disk", 4 * chunk * hidden * 4),

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::backend::{Flex, NdArray};
-use sli_cache::{BackgroundStore, Fingerprint, ResidentStore, RunJournal, SlotLayout, SpilledStore};
+use sli_cache::{
+    BackgroundStore, Fingerprint, ResidentStore, RunJournal, SlotLayout, SpilledStore, activation_states,
+};
 use sli_core::{ActivationStore, ByteSize, Dtype, Generation, Result, SliError};
 use sli_layers::{Precision, RopeCache, SliBackend, UniversalLayerFactory};
 use sli_weights::{ReadMode, StreamOptions, WeightStream};
@@ -43,7 +45,10 @@ impl<'a> Run<'a> {
         }
         match (options.logits, &spec.head) {
             (Logits::Top(k), Some(head)) if k > head.vocab_size => {
-                return Err(SliError::Usage(format!("--logits top:{k}: there are {} logits", head.vocab_size)));
+                return Err(SliError::Usage(format!(
+                    "--logits top:{k}: there are {} logits",
+                    head.vocab_size
+                )));
             }
             (Logits::None, _) | (_, Some(_)) => {}
             (_, None) => tracing::warn!("this checkpoint has no head: there will be no logits"),
@@ -51,7 +56,9 @@ impl<'a> Run<'a> {
         if let (Some(limit), Some(positions)) = (options.max_length, learned_positions(sli))
             && limit > positions
         {
-            return Err(SliError::Usage(format!("--max-length {limit}: the model has {positions} positions")));
+            return Err(SliError::Usage(format!(
+                "--max-length {limit}: the model has {positions} positions"
+            )));
         }
         if options.batch_size == Some(0) || options.max_length == Some(0) {
             return Err(SliError::Usage("--batch-size and --max-length count from one".into()));
@@ -59,7 +66,9 @@ impl<'a> Run<'a> {
         if !unread.is_empty() {
             let keys = unread.join(", ");
             if options.strict {
-                return Err(SliError::Usage(format!("--strict: config.json has keys that nobody understands: {keys}")));
+                return Err(SliError::Usage(format!(
+                    "--strict: config.json has keys that nobody understands: {keys}"
+                )));
             }
             tracing::warn!("config.json has keys that are not understood and may change results: {keys}");
         }
@@ -95,8 +104,13 @@ impl<'a> Run<'a> {
             RunJournal::fresh(activations)?;
             remove_outputs(output)?;
         }
+        let begun = activations.exists() && !activation_states(activations)?.is_empty();
         let (journal, resumed) = RunJournal::open_or_create(activations, &fingerprint)
             .map_err(|error| in_directory(error, output))?;
+        if begun && resumed.is_none() {
+            // A run, maybe of something else, died here before its first commit: what it wrote belongs to nobody.
+            remove_outputs(output)?;
+        }
         let past = resumed.map(|resumed| Past::new(resumed, journal.dir())).transpose()?;
         let plan = self.plan(&samples, resident, past.as_ref())?;
         std::fs::create_dir_all(output).map_err(SliError::io("cannot create", output))?;
@@ -140,7 +154,8 @@ impl<'a> Run<'a> {
         let sizes = model.weight_sizes()?;
         let memory = self.options.memory.unwrap_or_else(default_memory);
         let decided = past.map(|past| (past.last.chunk_tokens, past.last.spilled));
-        Situation { spec: &model.spec, samples, options: self.options, sizes, resident, memory, decided }.plan()
+        Situation { spec: &model.spec, samples, options: self.options, sizes, resident, memory, decided }
+            .plan()
     }
 
     /// Everything that changes the results.
@@ -212,7 +227,7 @@ impl<'a> Run<'a> {
             versions: versions(),
             seconds: totals.seconds(),
             bytes_read: totals.bytes_read(),
-            bytes_written: directory_bytes(output),
+            bytes_written: OUTPUTS.iter().map(|name| bytes_at(&output.join(name))).sum(),
             activations: if plan.spilled { "disk" } else { "memory" }.into(),
             peak_memory: resident_memory().1,
             chunk_tokens: plan.chunk_tokens,
@@ -365,12 +380,14 @@ fn in_directory(error: SliError, output: &Path) -> SliError {
 }
 
 /// Files and folders that a run leaves.
-const OUTPUTS: [&str; 7] = ["run.json", "profile.json", "samples.jsonl", "hidden", "logits", "scores", "stats"];
+const OUTPUTS: [&str; 7] =
+    ["run.json", "profile.json", "samples.jsonl", "hidden", "logits", "scores", "stats"];
 
 /// Removes what an earlier run left, run.json first, and nothing else.
 fn remove_outputs(output: &Path) -> Result<()> {
     for path in OUTPUTS.map(|name| output.join(name)) {
-        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        let removed =
+            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         match removed {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(SliError::io("cannot remove", path)(error));
@@ -381,12 +398,10 @@ fn remove_outputs(output: &Path) -> Result<()> {
     Ok(())
 }
 
-fn directory_bytes(dir: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
-    let bytes = entries.flatten().map(|entry| match entry.metadata() {
-        Ok(meta) if meta.is_dir() => directory_bytes(&entry.path()),
-        Ok(meta) => meta.len(),
-        Err(_) => 0,
-    });
-    bytes.sum()
+/// Bytes of a file, or of all files in a folder and below it; none when it is not there.
+fn bytes_at(path: &Path) -> u64 {
+    match std::fs::read_dir(path) {
+        Ok(entries) => entries.flatten().map(|entry| bytes_at(&entry.path())).sum(),
+        Err(_) => path.metadata().map_or(0, |meta| meta.len()),
+    }
 }

@@ -29,7 +29,12 @@ impl<B: SliBackend> AttentionLayer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn new(spec: &AttentionSpec, tensors: &LayerTensors, precision: Precision, device: &Device<B>) -> Result<Self> {
+    pub fn new(
+        spec: &AttentionSpec,
+        tensors: &LayerTensors,
+        precision: Precision,
+        device: &Device<B>,
+    ) -> Result<Self> {
         use TensorRole::{AttnK, AttnOut, AttnQ, AttnV};
         let mut layer = Self::with_roles(spec, tensors, [AttnQ, AttnK, AttnV, AttnOut], precision, device)?;
         if let Some(QkNorm::PerHead(norm)) = spec.qk_norm {
@@ -138,7 +143,8 @@ impl<B: SliBackend> AttentionLayer<B> {
             }),
             sinks: None,
         };
-        let mixed = B::packed_attention(&attention, query, key, value, query_offsets, key_offsets, self.precision);
+        let mixed =
+            B::packed_attention(&attention, query, key, value, query_offsets, key_offsets, self.precision);
         self.output.forward(mixed)
     }
 }

@@ -51,18 +51,26 @@ impl<B: SliBackend> Block<B> {
     ///
     /// # Errors
     /// `LayerCreation` when a tensor was not loaded.
-    pub fn new(spec: &BlockSpec, tensors: &LayerTensors, precision: Precision, device: &Device<B>) -> Result<Self> {
+    pub fn new(
+        spec: &BlockSpec,
+        tensors: &LayerTensors,
+        precision: Precision,
+        device: &Device<B>,
+    ) -> Result<Self> {
         let norm = |role| Norm::load(spec.norm, tensors, role, device);
         let mixer = match &spec.mixer {
             Mixer::Attention(attention) => {
                 MixerLayer::Attention(Box::new(AttentionLayer::new(attention, tensors, precision, device)?))
             }
-            Mixer::Mamba1(mamba) => MixerLayer::Mamba1(Box::new(MambaLayer::new(mamba, tensors, precision, device)?)),
+            Mixer::Mamba1(mamba) => {
+                MixerLayer::Mamba1(Box::new(MambaLayer::new(mamba, tensors, precision, device)?))
+            }
         };
         let cross = match &spec.cross_attention {
-            Some(cross) => {
-                Some((AttentionLayer::cross(cross, tensors, precision, device)?, norm(TensorRole::CrossNorm)?))
-            }
+            Some(cross) => Some((
+                AttentionLayer::cross(cross, tensors, precision, device)?,
+                norm(TensorRole::CrossNorm)?,
+            )),
             None => None,
         };
         let ffn = match &spec.ffn {

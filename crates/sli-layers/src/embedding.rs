@@ -24,8 +24,10 @@ impl<B: SliBackend> Embedding<B> {
     /// When a tensor was not loaded.
     pub fn new(spec: &EmbeddingSpec, tensors: &LayerTensors, device: &Device<B>) -> Result<Self> {
         let positions = spec.positions.map(|_| tensors.weight(TensorRole::PositionEmbedding)).transpose()?;
-        let token_types = spec.token_types.map(|_| tensors.weight(TensorRole::TokenTypeEmbedding)).transpose()?;
-        let norm = spec.norm.map(|norm| Norm::load(norm, tensors, TensorRole::EmbeddingNorm, device)).transpose()?;
+        let token_types =
+            spec.token_types.map(|_| tensors.weight(TensorRole::TokenTypeEmbedding)).transpose()?;
+        let norm =
+            spec.norm.map(|norm| Norm::load(norm, tensors, TensorRole::EmbeddingNorm, device)).transpose()?;
         Ok(Self {
             positions: positions.map(|t| table(t, device)),
             token_types: token_types.map(|t| table(t, device)),

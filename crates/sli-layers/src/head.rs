@@ -25,7 +25,12 @@ impl<B: SliBackend> Head<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn new(spec: &HeadSpec, tensors: &LayerTensors, precision: Precision, device: &Device<B>) -> Result<Self> {
+    pub fn new(
+        spec: &HeadSpec,
+        tensors: &LayerTensors,
+        precision: Precision,
+        device: &Device<B>,
+    ) -> Result<Self> {
         let transform = match &spec.transform {
             Some(transform) => Some((
                 Linear::new(tensors, TensorRole::HeadDense, true, precision, device)?,

@@ -30,7 +30,12 @@ impl<B: SliBackend> MambaLayer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn new(spec: &Mamba1Spec, tensors: &LayerTensors, precision: Precision, device: &Device<B>) -> Result<Self> {
+    pub fn new(
+        spec: &Mamba1Spec,
+        tensors: &LayerTensors,
+        precision: Precision,
+        device: &Device<B>,
+    ) -> Result<Self> {
         let linear = |role, bias| Linear::new(tensors, role, bias, precision, device);
         let conv_bias = tensors.bias_if(TensorRole::SsmConv, spec.conv_bias)?;
         Ok(Self {

@@ -22,7 +22,12 @@ impl<B: SliBackend> Mlp<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn plain(spec: &MlpSpec, tensors: &LayerTensors, precision: Precision, device: &Device<B>) -> Result<Self> {
+    pub fn plain(
+        spec: &MlpSpec,
+        tensors: &LayerTensors,
+        precision: Precision,
+        device: &Device<B>,
+    ) -> Result<Self> {
         let linear = |role| Linear::new(tensors, role, spec.bias, precision, device);
         Ok(Self {
             activation: kernel_activation(spec.activation),

@@ -24,7 +24,12 @@ impl<B: SliBackend> Norm<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn load(spec: NormSpec, tensors: &LayerTensors, role: TensorRole, device: &Device<B>) -> Result<Self> {
+    pub fn load(
+        spec: NormSpec,
+        tensors: &LayerTensors,
+        role: TensorRole,
+        device: &Device<B>,
+    ) -> Result<Self> {
         Ok(Self::new(spec, tensors.weight(role)?, tensors.bias_if(role, spec.has_bias())?, device))
     }
 

@@ -63,7 +63,8 @@ mod tests {
     fn buckets_match_the_released_code() {
         let table = HostTensor::from_f32(&[0.0; 32], &[32, 1]);
         let both = RelativeBias::new(&table, 128, true);
-        let expected = [(-200, 15), (-64, 14), (-9, 8), (-7, 7), (0, 0), (1, 17), (7, 23), (8, 24), (30, 27), (500, 31)];
+        let expected =
+            [(-200, 15), (-64, 14), (-9, 8), (-7, 7), (0, 0), (1, 17), (7, 23), (8, 24), (30, 27), (500, 31)];
         for (distance, bucket) in expected {
             assert_eq!(both.bucket(distance), bucket, "distance {distance}");
         }

@@ -39,7 +39,9 @@ impl RopeCache {
         };
         for sample in offsets.windows(2) {
             let length = match positions {
-                Some(positions) => positions[sample[0]..sample[1]].iter().max().map_or(0, |last| *last as usize + 1),
+                Some(positions) => {
+                    positions[sample[0]..sample[1]].iter().max().map_or(0, |last| *last as usize + 1)
+                }
                 None => sample[1] - sample[0],
             };
             let table = self.table(spec, length);
@@ -94,7 +96,8 @@ impl RopeTable {
 /// theta^(-2d / rotary_dim), stretched as the spec says. In f32, as the models were trained.
 fn inverse_frequencies(spec: &RopeSpec, length: usize) -> Vec<f32> {
     let dim = spec.rotary_dim as f32;
-    let powers = |theta: f64| (0..spec.rotary_dim / 2).map(move |d| 1.0 / (theta as f32).powf(2.0 * d as f32 / dim));
+    let powers =
+        |theta: f64| (0..spec.rotary_dim / 2).map(move |d| 1.0 / (theta as f32).powf(2.0 * d as f32 / dim));
     match &spec.scaling {
         RopeScaling::None => powers(spec.theta).collect(),
         RopeScaling::Linear { factor } => powers(spec.theta).map(|f| f / *factor as f32).collect(),
@@ -104,15 +107,18 @@ fn inverse_frequencies(spec: &RopeSpec, length: usize) -> Vec<f32> {
             let dim = f64::from(dim);
             powers(spec.theta * stretch.powf(dim / (dim - 2.0))).collect()
         }
-        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_positions } => powers(spec.theta)
-            .map(|f| {
-                let wavelength = std::f64::consts::TAU / f64::from(f);
-                let ratio = *original_max_positions as f64 / wavelength;
-                // Kept above `high`, divided below `low`, between the two a mixture.
-                let smooth = ((ratio - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0) as f32;
-                (1.0 - smooth) * f / *factor as f32 + smooth * f
-            })
-            .collect(),
+        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_positions } => {
+            powers(spec.theta)
+                .map(|f| {
+                    let wavelength = std::f64::consts::TAU / f64::from(f);
+                    let ratio = *original_max_positions as f64 / wavelength;
+                    // Kept above `high`, divided below `low`, between the two a mixture.
+                    let smooth = ((ratio - low_freq_factor) / (high_freq_factor - low_freq_factor))
+                        .clamp(0.0, 1.0) as f32;
+                    (1.0 - smooth) * f / *factor as f32 + smooth * f
+                })
+                .collect()
+        }
     }
 }
 
@@ -146,7 +152,12 @@ mod tests {
     #[test]
     fn dynamic_scaling_starts_beyond_the_original_length() {
         let scaling = RopeScaling::Dynamic { factor: 2.0, original_max_positions: 8 };
-        assert_eq!(inverse_frequencies(&spec(scaling.clone()), 8), inverse_frequencies(&spec(RopeScaling::None), 8));
-        assert!(inverse_frequencies(&spec(scaling), 12)[1] < inverse_frequencies(&spec(RopeScaling::None), 12)[1]);
+        assert_eq!(
+            inverse_frequencies(&spec(scaling.clone()), 8),
+            inverse_frequencies(&spec(RopeScaling::None), 8)
+        );
+        assert!(
+            inverse_frequencies(&spec(scaling), 12)[1] < inverse_frequencies(&spec(RopeScaling::None), 12)[1]
+        );
     }
 }

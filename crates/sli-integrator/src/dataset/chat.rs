@@ -34,9 +34,10 @@ impl ChatTemplate {
         environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
-        environment
-            .add_template_owned("chat", source)
-            .map_err(|e| SliError::Config { path: model_dir.into(), message: format!("chat template: {e}") })?;
+        environment.add_template_owned("chat", source).map_err(|e| SliError::Config {
+            path: model_dir.into(),
+            message: format!("chat template: {e}"),
+        })?;
         Ok(Some(Self {
             environment,
             bos_token: token_of(&config["bos_token"]),
@@ -80,7 +81,8 @@ mod tests {
     #[test]
     fn renders_messages() {
         let dir = tempfile::tempdir().unwrap();
-        let template = "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m.content.strip() }}\n{% endfor %}";
+        let template =
+            "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m.content.strip() }}\n{% endfor %}";
         let config = json!({"bos_token": {"content": "<s>"}, "chat_template": template});
         std::fs::write(dir.path().join("tokenizer_config.json"), config.to_string()).unwrap();
         let chat = ChatTemplate::open(dir.path()).unwrap().unwrap();
@@ -91,7 +93,8 @@ mod tests {
     #[test]
     fn templates_can_refuse() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("chat_template.jinja"), "{{ raise_exception('no system role') }}").unwrap();
+        std::fs::write(dir.path().join("chat_template.jinja"), "{{ raise_exception('no system role') }}")
+            .unwrap();
         let error = ChatTemplate::open(dir.path()).unwrap().unwrap().render(&json!([])).unwrap_err();
         assert!(error.contains("no system role"), "{error}");
     }

@@ -116,7 +116,8 @@ impl Dataset {
         loop {
             line.clear();
             number += 1;
-            let read = reader.read_until(b'\n', &mut line).map_err(SliError::io("cannot read", self.name()))?;
+            let read =
+                reader.read_until(b'\n', &mut line).map_err(SliError::io("cannot read", self.name()))?;
             if read == 0 {
                 return Ok(records);
             }
@@ -134,7 +135,9 @@ impl Dataset {
         reader.read_to_string(&mut text).map_err(SliError::io("cannot read", self.name()))?;
         let value: Value = serde_json::from_str(&text).map_err(|e| self.error(format!("not JSON: {e}")))?;
         let Value::Array(values) = value else {
-            return Err(self.error("a .json dataset is an array of records (JSON lines go into a .jsonl file)"));
+            return Err(
+                self.error("a .json dataset is an array of records (JSON lines go into a .jsonl file)")
+            );
         };
         let numbered = values.iter().enumerate();
         Ok(numbered

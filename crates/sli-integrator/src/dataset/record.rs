@@ -47,7 +47,13 @@ pub struct Record {
 impl Record {
     /// A record that is nothing but text.
     pub fn from_text(text: impl Into<String>) -> Self {
-        Self { input: Input::Text(text.into()), target: None, token_type_ids: None, position_ids: None, id: None }
+        Self {
+            input: Input::Text(text.into()),
+            target: None,
+            token_type_ids: None,
+            position_ids: None,
+            id: None,
+        }
     }
 
     /// Reads a record from JSON; `text_field` names the field that holds the text.
@@ -70,11 +76,14 @@ impl Record {
     }
 
     fn check_lengths(&self) -> Result<(), String> {
-        for (name, values) in [("token_type_ids", &self.token_type_ids), ("position_ids", &self.position_ids)] {
+        for (name, values) in [("token_type_ids", &self.token_type_ids), ("position_ids", &self.position_ids)]
+        {
             let Some(values) = values else { continue };
             match &self.input {
                 Input::Ids(ids) if ids.len() == values.len() => {}
-                Input::Ids(ids) => return Err(format!("{} {name} for {} input_ids", values.len(), ids.len())),
+                Input::Ids(ids) => {
+                    return Err(format!("{} {name} for {} input_ids", values.len(), ids.len()));
+                }
                 _ => return Err(format!("{name} need input_ids beside them")),
             }
         }
@@ -106,7 +115,11 @@ fn input(fields: &Map<String, Value>, text_field: &str) -> Result<Input, String>
 
 fn target(fields: &Map<String, Value>) -> Result<Option<Target>, String> {
     if let Some(ids) = ids(fields, "decoder_input_ids")? {
-        return if ids.is_empty() { Err("'decoder_input_ids' is empty".into()) } else { Ok(Some(Target::Ids(ids))) };
+        return if ids.is_empty() {
+            Err("'decoder_input_ids' is empty".into())
+        } else {
+            Ok(Some(Target::Ids(ids)))
+        };
     }
     Ok(text(fields, "target")?.map(Target::Text))
 }

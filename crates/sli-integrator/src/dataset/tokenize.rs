@@ -170,7 +170,9 @@ impl Lines<'_> {
                         Ok(text) => self.tokenizer.encode(&text, false)?.map(|ids| (ids, 1)),
                         Err(message) => Err(message),
                     },
-                    Input::Continuation { context, continuation } => self.continuation(context, continuation)?,
+                    Input::Continuation { context, continuation } => {
+                        self.continuation(context, continuation)?
+                    }
                 };
                 let (input, scored_from) = match input {
                     Ok(input) => input,
@@ -187,13 +189,21 @@ impl Lines<'_> {
 
     /// The whole text is tokenized at once, as a reader would see it; scoring starts where the context's own tokens
     /// end.
-    fn continuation(&mut self, context: &str, continuation: &str) -> Result<Result<(Vec<u32>, usize), String>> {
+    fn continuation(
+        &mut self,
+        context: &str,
+        continuation: &str,
+    ) -> Result<Result<(Vec<u32>, usize), String>> {
         let whole = self.tokenizer.encode(&format!("{context}{continuation}"), true)?;
         let before = self.tokenizer.encode(context, true)?;
         Ok(whole.and_then(|whole| {
             let before = before?;
             let shared = whole.iter().zip(&before).take_while(|(a, b)| a == b).count();
-            if shared == whole.len() { Err("the continuation adds no token".into()) } else { Ok((whole, shared.max(1))) }
+            if shared == whole.len() {
+                Err("the continuation adds no token".into())
+            } else {
+                Ok((whole, shared.max(1)))
+            }
         }))
     }
 
@@ -206,7 +216,9 @@ impl Lines<'_> {
             Some(Target::Ids(ids)) => Ok(Ok(Some(ids.clone()))),
             Some(Target::Text(text)) => {
                 let Some(start) = self.spec.decoder_start else {
-                    return Ok(Err("config.json names no decoder_start_token_id: give 'decoder_input_ids'".into()));
+                    return Ok(Err(
+                        "config.json names no decoder_start_token_id: give 'decoder_input_ids'".into()
+                    ));
                 };
                 let ids = self.tokenizer.encode(text, true)?;
                 Ok(ids.map(|ids| Some(std::iter::once(start).chain(ids).collect())))
@@ -253,11 +265,18 @@ impl Builder {
         let count = self.samples.len();
         if count == 0 {
             let skipped = self.samples.skipped;
-            let why = if skipped > 0 { format!("no sample is left after {skipped} bad ones") } else { "it is empty".into() };
+            let why = if skipped > 0 {
+                format!("no sample is left after {skipped} bad ones")
+            } else {
+                "it is empty".into()
+            };
             return Err(dataset.error(why));
         }
         if self.with_decoder != 0 && self.with_decoder != count {
-            let message = format!("{} of {count} records have a target: give all of them one, or none", self.with_decoder);
+            let message = format!(
+                "{} of {count} records have a target: give all of them one, or none",
+                self.with_decoder
+            );
             return Err(dataset.error(message));
         }
         Ok(self.samples)

@@ -53,7 +53,9 @@ impl HiddenOutput {
                 let pooled: Vec<f32> = chunk
                     .offsets
                     .par_windows(2)
-                    .flat_map_iter(|pair| pooled(pool, &hidden.values()[pair[0] * width..pair[1] * width], width))
+                    .flat_map_iter(|pair| {
+                        pooled(pool, &hidden.values()[pair[0] * width..pair[1] * width], width)
+                    })
                     .collect();
                 self.write_values(chunk.samples.start, &pooled)?;
                 self.rows.rows_done(chunk.samples.clone())

@@ -104,7 +104,11 @@ pub struct SampleLine {
 }
 
 /// Writes samples.jsonl; with scores when they were computed, for tokens of `scored_stack`.
-pub(crate) fn write_samples(output: &Path, samples: &Samples, scored_stack: Option<usize>) -> Result<Vec<SampleLine>> {
+pub(crate) fn write_samples(
+    output: &Path,
+    samples: &Samples,
+    scored_stack: Option<usize>,
+) -> Result<Vec<SampleLine>> {
     let scores = scored_stack.map(|_| read_scores(output)).transpose()?;
     let lines: Vec<SampleLine> = samples
         .samples
@@ -154,7 +158,9 @@ pub(crate) fn finished_run(output: &Path) -> Result<Option<RunReport>> {
         Err(error) => Err(SliError::io("cannot read", path)(error)),
         Ok(text) => serde_json::from_str(&text).map(Some).map_err(|error| {
             let (path, output) = (path.display(), output.display());
-            SliError::Usage(format!("{path} was not written by this version ({error}): {output} belongs to another run"))
+            SliError::Usage(format!(
+                "{path} was not written by this version ({error}): {output} belongs to another run"
+            ))
         }),
     }
 }
@@ -172,5 +178,7 @@ fn json_text(value: &impl Serialize) -> String {
 }
 
 fn pretty_text(value: &impl Serialize) -> String {
-    serde_json::to_string_pretty(value).unwrap_or_else(|error| unreachable!("reports are plain data: {error}")) + "\n"
+    serde_json::to_string_pretty(value)
+        .unwrap_or_else(|error| unreachable!("reports are plain data: {error}"))
+        + "\n"
 }

@@ -76,7 +76,12 @@ pub(crate) struct RowsOutput {
 impl RowsOutput {
     /// An output with `lengths[i]` rows for sample i, of which the first `rows_done` were written by an earlier
     /// process.
-    pub(crate) fn new(folder: PathBuf, columns: Vec<Column>, lengths: &[usize], rows_done: usize) -> Result<Self> {
+    pub(crate) fn new(
+        folder: PathBuf,
+        columns: Vec<Column>,
+        lengths: &[usize],
+        rows_done: usize,
+    ) -> Result<Self> {
         std::fs::create_dir_all(&folder).map_err(SliError::io("cannot create", &folder))?;
         let parts = parts(&columns, lengths);
         let output = Self { folder, columns, parts, open: Mutex::default() };
@@ -236,7 +241,9 @@ fn parts(columns: &[Column], lengths: &[usize]) -> Vec<Part> {
     while sample < lengths.len() {
         let mut offsets = vec![0];
         let mut rows = 0;
-        while sample < lengths.len() && (rows == 0 || (rows + lengths[sample]) as u64 * row_bytes <= PART_BYTES) {
+        while sample < lengths.len()
+            && (rows == 0 || (rows + lengths[sample]) as u64 * row_bytes <= PART_BYTES)
+        {
             rows += lengths[sample];
             offsets.push(rows as i64);
             sample += 1;
@@ -252,7 +259,8 @@ fn part(columns: &[Column], rows: Range<usize>, offsets: Vec<i64>) -> Part {
     let mut end = 0;
     let mut begin = Vec::new();
     let mut tensor = |name: &str, dtype: &str, shape: Value, bytes: u64| {
-        header.insert(name.into(), json!({"dtype": dtype, "shape": shape, "data_offsets": [end, end + bytes]}));
+        header
+            .insert(name.into(), json!({"dtype": dtype, "shape": shape, "data_offsets": [end, end + bytes]}));
         begin.push(end);
         end += bytes;
     };
@@ -267,7 +275,13 @@ fn part(columns: &[Column], rows: Range<usize>, offsets: Vec<i64>) -> Part {
     text.resize((text.len() + 8).next_multiple_of(64) - 8, b' ');
     let header = [&(text.len() as u64).to_le_bytes()[..], &text].concat();
     let data = header.len() as u64;
-    Part { rows, starts: begin.into_iter().map(|at| data + at).collect(), offsets, file_bytes: data + end, header }
+    Part {
+        rows,
+        starts: begin.into_iter().map(|at| data + at).collect(),
+        offsets,
+        file_bytes: data + end,
+        header,
+    }
 }
 
 #[cfg(test)]

@@ -30,7 +30,8 @@ impl Distribution {
         let count = (moments.count as f64 * moments.sum.len() as f64).max(1.0);
         let raw = |sums: &[f64]| sums.iter().sum::<f64>() / count;
         let mean = raw(&moments.sum);
-        let (second, third, fourth) = (raw(&moments.sum_squares), raw(&moments.sum_cubes), raw(&moments.sum_fourth));
+        let (second, third, fourth) =
+            (raw(&moments.sum_squares), raw(&moments.sum_cubes), raw(&moments.sum_fourth));
         let variance = (second - mean * mean).max(0.0);
         let central = fourth - 4.0 * mean * third + 6.0 * mean * mean * second - 3.0 * mean.powi(4);
         Self {
@@ -58,8 +59,16 @@ pub(crate) fn write_stats(path: &Path, moments: &ChannelMoments, load: Option<&R
         ("second_moment", Dtype::F32, bytes(second.iter().map(|v| (*v as f32).to_le_bytes()))),
     ];
     if let Some(load) = load {
-        tensors.push(("expert_tokens", Dtype::I64, bytes(load.tokens.iter().map(|v| (*v as i64).to_le_bytes()))));
-        tensors.push(("expert_weight", Dtype::F32, bytes(load.weight.iter().map(|v| (*v as f32).to_le_bytes()))));
+        tensors.push((
+            "expert_tokens",
+            Dtype::I64,
+            bytes(load.tokens.iter().map(|v| (*v as i64).to_le_bytes())),
+        ));
+        tensors.push((
+            "expert_weight",
+            Dtype::F32,
+            bytes(load.weight.iter().map(|v| (*v as f32).to_le_bytes())),
+        ));
     }
     let unusable = |e: safetensors::SafeTensorError| SliError::Usage(format!("{}: {e}", path.display()));
     let views = tensors

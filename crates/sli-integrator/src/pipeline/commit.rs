@@ -38,13 +38,19 @@ pub(crate) struct ExactLoad {
 
 impl From<&RouterLoad> for ExactLoad {
     fn from(load: &RouterLoad) -> Self {
-        Self { tokens: load.tokens.clone(), weight_bits: load.weight.iter().map(|weight| weight.to_bits()).collect() }
+        Self {
+            tokens: load.tokens.clone(),
+            weight_bits: load.weight.iter().map(|weight| weight.to_bits()).collect(),
+        }
     }
 }
 
 impl From<&ExactLoad> for RouterLoad {
     fn from(load: &ExactLoad) -> Self {
-        Self { tokens: load.tokens.clone(), weight: load.weight_bits.iter().map(|bits| f64::from_bits(*bits)).collect() }
+        Self {
+            tokens: load.tokens.clone(),
+            weight: load.weight_bits.iter().map(|bits| f64::from_bits(*bits)).collect(),
+        }
     }
 }
 
@@ -63,7 +69,8 @@ impl Past {
     pub(crate) fn new(resumed: Resumed, path: &Path) -> Result<Self> {
         let mut past = Self { position: resumed.position, snapshot: resumed.snapshot, ..Self::default() };
         for (_, note) in resumed.notes {
-            let unusable = |e: serde_json::Error| SliError::Config { path: path.into(), message: e.to_string() };
+            let unusable =
+                |e: serde_json::Error| SliError::Config { path: path.into(), message: e.to_string() };
             past.last = serde_json::from_value(note).map_err(unusable)?;
             past.profiles.append(&mut past.last.profiles);
         }

@@ -52,7 +52,9 @@ impl<B: SliBackend> Pipeline<'_, B> {
                 let chunk = self.chunk(next, stack);
                 tokens += chunk.tokens.len();
                 // Tiles that stay in memory are read once whatever the waves: the smallest wave will do.
-                let fits = head.as_ref().is_some_and(|_| !self.plan.head_resident && tokens <= self.plan.head_wave_tokens);
+                let fits = head
+                    .as_ref()
+                    .is_some_and(|_| !self.plan.head_resident && tokens <= self.plan.head_wave_tokens);
                 if !wave.is_empty() && !fits {
                     break;
                 }
@@ -78,13 +80,16 @@ impl<B: SliBackend> Pipeline<'_, B> {
         let last = stack + 1 == self.stacks && self.stacks == spec.stacks.len();
         let Some(head) = spec.head.as_ref().filter(|_| last) else { return Ok(None) };
         let (sequences, samples_done) = (self.sequences(stack), self.chunks.samples_before(done));
-        let logits = LogitsOutput::new(self.output, options.logits, head.vocab_size, sequences, samples_done)?;
-        let scores = options.score.then(|| ScoresOutput::new(self.output, sequences, samples_done)).transpose()?;
+        let logits =
+            LogitsOutput::new(self.output, options.logits, head.vocab_size, sequences, samples_done)?;
+        let scores =
+            options.score.then(|| ScoresOutput::new(self.output, sequences, samples_done)).transpose()?;
         if logits.is_none() && scores.is_none() {
             return Ok(None);
         }
         let rows = self.plan.head_tile_rows;
-        let tiles = (0..head.vocab_size).step_by(rows).map(|first| first..(first + rows).min(head.vocab_size));
+        let tiles =
+            (0..head.vocab_size).step_by(rows).map(|first| first..(first + rows).min(head.vocab_size));
         Ok(Some(HeadRun {
             head: self.factory.head(head, &self.small_tensors(Place::Head, TensorRole::LmHead)?)?,
             tiles: tiles.collect(),
@@ -95,7 +100,12 @@ impl<B: SliBackend> Pipeline<'_, B> {
     }
 
     /// The hidden state after the final norm, written and handed on.
-    fn final_hidden(&mut self, run: &StageRun, norm: Option<&Norm<B>>, chunk: &Chunk) -> Result<Tensor<B, 2>> {
+    fn final_hidden(
+        &mut self,
+        run: &StageRun,
+        norm: Option<&Norm<B>>,
+        chunk: &Chunk,
+    ) -> Result<Tensor<B, 2>> {
         let input = self.hidden(run, chunk.index)?.hidden;
         let (width, device) = (input.width(), self.factory.device().clone());
         let rows = match norm {
@@ -116,7 +126,12 @@ impl<B: SliBackend> Pipeline<'_, B> {
     }
 
     /// Takes the chunks of a wave through all tiles.
-    fn run_head(&mut self, run: &mut StageRun, head: &mut HeadRun<B>, wave: &mut [HeadChunk<B>]) -> Result<()> {
+    fn run_head(
+        &mut self,
+        run: &mut StageRun,
+        head: &mut HeadRun<B>,
+        wave: &mut [HeadChunk<B>],
+    ) -> Result<()> {
         let requests: Vec<_> = head.tiles.iter().cloned().map(tile_request).collect();
         let in_memory = head.resident.len() == head.tiles.len();
         if !in_memory {

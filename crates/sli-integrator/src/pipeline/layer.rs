@@ -13,7 +13,13 @@ use crate::pipeline::{Pipeline, StageRun};
 
 impl<B: SliBackend> Pipeline<'_, B> {
     /// Runs a layer from chunk `done` on.
-    pub(super) fn run_layer(&mut self, run: &mut StageRun, stack: usize, layer: usize, done: usize) -> Result<()> {
+    pub(super) fn run_layer(
+        &mut self,
+        run: &mut StageRun,
+        stack: usize,
+        layer: usize,
+        done: usize,
+    ) -> Result<()> {
         let (place, spec) = (Place::Layer { stack, layer }, &self.model.spec.stacks[stack]);
         let tensors = self.take(run, &ReadRequest::Group(place, Group::Dense))?;
         let block = self.factory.block(&spec.layers[layer], &LayerTensors::new(layer, tensors))?;
@@ -81,8 +87,10 @@ impl<B: SliBackend> Pipeline<'_, B> {
         layer: usize,
         waiting: &mut [(Chunk, Box<PendingExperts<B>>)],
     ) -> Result<()> {
-        let chosen: BTreeSet<u32> =
-            waiting.iter().flat_map(|(_, pending)| pending.by_expert.iter().map(|rows| rows.expert)).collect();
+        let chosen: BTreeSet<u32> = waiting
+            .iter()
+            .flat_map(|(_, pending)| pending.by_expert.iter().map(|rows| rows.expert))
+            .collect();
         let requests: Vec<_> = chosen.iter().map(|e| ReadRequest::Group(place, Group::Expert(*e))).collect();
         self.stream.enqueue_urgent(requests.iter().cloned());
         for (expert, request) in chosen.into_iter().zip(requests) {

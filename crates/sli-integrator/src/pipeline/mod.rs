@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sli_core::{
-    ActivationStore, ChunkState, Generation, Group, Place, Position, Result, Rows, SliError, TensorKey, TensorRole,
+    ActivationStore, ChunkState, Generation, Group, Place, Position, Result, Rows, SliError, TensorKey,
+    TensorRole,
 };
 use sli_kernels::ChannelMoments;
 use sli_layers::{ChunkContext, EncoderOutput, LayerTensors, RopeCache, SliBackend, UniversalLayerFactory};
@@ -131,7 +132,11 @@ impl<B: SliBackend> Pipeline<'_, B> {
             Stage::Layer { .. } => true,
             Stage::Final { stack } => self.model.spec.stacks[*stack].final_norm.is_some(),
         };
-        stages.iter().filter(has_weights).map(|stage| ReadRequest::Group(stage.place(), Group::Dense)).collect()
+        stages
+            .iter()
+            .filter(has_weights)
+            .map(|stage| ReadRequest::Group(stage.place(), Group::Dense))
+            .collect()
     }
 
     fn begin(&mut self, stage: Stage, index: usize, total: usize, done: usize) -> Result<StageRun> {
@@ -206,7 +211,8 @@ impl<B: SliBackend> Pipeline<'_, B> {
     /// Reads the tensors of a place that are in memory as a whole: all but the tables that are read by row.
     fn small_tensors(&self, place: Place, by_row: TensorRole) -> Result<LayerTensors> {
         let slots = self.model.layout.slots(place, Group::Dense).iter();
-        let keys: Vec<TensorKey> = slots.map(|slot| slot.need.key).filter(|key| *key != by_row.weight()).collect();
+        let keys: Vec<TensorKey> =
+            slots.map(|slot| slot.need.key).filter(|key| *key != by_row.weight()).collect();
         let load = |key| Ok((key, self.model.layout.load_tensor(place, key)?));
         Ok(LayerTensors::new(0, keys.into_iter().map(load).collect::<Result<Vec<_>>>()?))
     }
@@ -224,8 +230,9 @@ impl<B: SliBackend> Pipeline<'_, B> {
     fn run_embedding(&mut self, run: &mut StageRun, stack: usize, done: usize) -> Result<()> {
         let (model, samples) = (self.model, self.samples);
         let (spec, place) = (&model.spec.stacks[stack], Place::Embedding { stack });
-        let embedding =
-            self.factory.embedding(&spec.embedding, &self.small_tensors(place, TensorRole::TokenEmbedding)?)?;
+        let embedding = self
+            .factory
+            .embedding(&spec.embedding, &self.small_tensors(place, TensorRole::TokenEmbedding)?)?;
         let table = model.layout.slot(place, TensorRole::TokenEmbedding.weight())?;
         let device = self.factory.device().clone();
         for index in done..self.chunks.len() {
@@ -236,11 +243,17 @@ impl<B: SliBackend> Pipeline<'_, B> {
             run.read += start.elapsed();
             run.wait += start.elapsed();
             let rows = B::from_host(rows.to_f32().into_owned(), spec.hidden_size, &device);
-            let types = samples.token_types.as_ref().filter(|_| stack == 0).map(|types| &types[chunk.tokens.clone()]);
+            let types =
+                samples.token_types.as_ref().filter(|_| stack == 0).map(|types| &types[chunk.tokens.clone()]);
             let hidden = {
                 let positions = self.positions(&chunk, stack);
-                let context =
-                    ChunkContext { offsets: &chunk.offsets, positions, rope: &self.rope, encoder: None, device: &device };
+                let context = ChunkContext {
+                    offsets: &chunk.offsets,
+                    positions,
+                    rope: &self.rope,
+                    encoder: None,
+                    device: &device,
+                };
                 B::to_host(embedding.forward(rows, types, &context))
             };
             self.emit(run, &chunk, Rows::new(spec.hidden_size, hidden))?;
@@ -295,7 +308,9 @@ impl<B: SliBackend> Pipeline<'_, B> {
             self.commit(run, position, sync_more)?;
             self.writer.flush()?;
             let (title, count) = (run.stage.title(&self.model.spec), self.chunks.len());
-            return Err(SliError::Interrupted { done: format!("{title}, chunk {} of {count}", chunk.index + 1) });
+            return Err(SliError::Interrupted {
+                done: format!("{title}, chunk {} of {count}", chunk.index + 1),
+            });
         }
         if self.store.is_durable() && self.committer.is_due() {
             self.commit(run, position, sync_more)?;

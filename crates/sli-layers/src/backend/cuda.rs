@@ -32,7 +32,11 @@ impl SliBackend for Cuda {
         DeviceMatrix { transposed: stored.transpose() }
     }
 
-    fn matrix_product(x: Tensor<Self, 2>, weight: &DeviceMatrix, bias: Option<&Tensor<Self, 1>>) -> Tensor<Self, 2> {
+    fn matrix_product(
+        x: Tensor<Self, 2>,
+        weight: &DeviceMatrix,
+        bias: Option<&Tensor<Self, 1>>,
+    ) -> Tensor<Self, 2> {
         let y = x.cast(weight.transposed.dtype()).matmul(weight.transposed.clone()).cast(DType::F32);
         match bias {
             Some(bias) => y + bias.clone().unsqueeze(),
@@ -51,9 +55,12 @@ pub fn cuda_devices() -> Result<usize> {
     let open = |names: &[&str]| names.iter().find_map(|name| unsafe { Library::new(name).ok() });
     let driver = open(&["libcuda.so.1", "libcuda.so", "nvcuda.dll"])
         .ok_or_else(|| error("no CUDA driver (libcuda.so.1) on this machine".into()))?;
-    let compilers = ["libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12", "nvrtc64_130_0.dll", "nvrtc64_120_0.dll"];
+    let compilers =
+        ["libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12", "nvrtc64_130_0.dll", "nvrtc64_120_0.dll"];
     if open(&compilers).is_none() {
-        return Err(error("there is a driver, but no NVRTC (libnvrtc.so), which compiles the kernels".into()));
+        return Err(error(
+            "there is a driver, but no NVRTC (libnvrtc.so), which compiles the kernels".into(),
+        ));
     }
     let mut count = 0;
     // SAFETY: both symbols have these signatures in every version of the driver's C interface.

@@ -64,11 +64,21 @@ impl SliBackend for Flex {
         StoredMatrix { weight, precision }
     }
 
-    fn matrix_product(x: Tensor<Self, 2>, weight: &StoredMatrix, bias: Option<&Tensor<Self, 1>>) -> Tensor<Self, 2> {
+    fn matrix_product(
+        x: Tensor<Self, 2>,
+        weight: &StoredMatrix,
+        bias: Option<&Tensor<Self, 1>>,
+    ) -> Tensor<Self, 2> {
         let ([tokens, _], matrix) = (x.dims(), weight.view());
         let (x, bias) = (Values::of(x), bias.cloned().map(Values::of));
         let mut y = vec![0.0; tokens * matrix.rows];
-        sli_kernels::linear(x.slice().into(), &matrix, bias.as_ref().map(Values::slice), weight.precision, &mut y);
+        sli_kernels::linear(
+            x.slice().into(),
+            &matrix,
+            bias.as_ref().map(Values::slice),
+            weight.precision,
+            &mut y,
+        );
         tensor(y, [tokens, matrix.rows])
     }
 
@@ -128,7 +138,11 @@ impl SliBackend for Flex {
         tensor(values, shape)
     }
 
-    fn gated_nonlinearity(activation: Activation, gate: Tensor<Self, 2>, up: Tensor<Self, 2>) -> Tensor<Self, 2> {
+    fn gated_nonlinearity(
+        activation: Activation,
+        gate: Tensor<Self, 2>,
+        up: Tensor<Self, 2>,
+    ) -> Tensor<Self, 2> {
         let shape = gate.dims();
         let (gate, up) = (Values::of(gate), Values::of(up));
         let mut out = vec![0.0; shape[0] * shape[1]];
@@ -157,14 +171,27 @@ impl SliBackend for Flex {
         tensor(y, [tokens, channels])
     }
 
-    fn selective_scan(scan: Scan<Self>, a: &Tensor<Self, 2>, d: &Tensor<Self, 1>, offsets: &[usize]) -> Tensor<Self, 2> {
+    fn selective_scan(
+        scan: Scan<Self>,
+        a: &Tensor<Self, 2>,
+        d: &Tensor<Self, 1>,
+        offsets: &[usize],
+    ) -> Tensor<Self, 2> {
         let (shape, [channels, state]) = (scan.x.dims(), a.dims());
         let (a, d) = (Values::of(a.clone()), Values::of(d.clone()));
         let (x, delta) = (Values::of(scan.x), Values::of(scan.delta));
         let (b, c) = (Values::of(scan.b), Values::of(scan.c));
         let parameters = SelectiveScan { channels, state, a: a.slice(), d: d.slice() };
         let mut y = vec![0.0; shape[0] * shape[1]];
-        sli_kernels::selective_scan(&parameters, x.slice(), delta.slice(), b.slice(), c.slice(), offsets, &mut y);
+        sli_kernels::selective_scan(
+            &parameters,
+            x.slice(),
+            delta.slice(),
+            b.slice(),
+            c.slice(),
+            offsets,
+            &mut y,
+        );
         tensor(y, shape)
     }
 

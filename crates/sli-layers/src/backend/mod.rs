@@ -30,7 +30,11 @@ pub trait SliBackend: Backend {
     fn load_matrix(weight: &HostTensor, precision: Precision, device: &Device<Self>) -> Self::Matrix;
 
     /// y = x W^T + b: [tokens, in] -> [tokens, out].
-    fn matrix_product(x: Tensor<Self, 2>, weight: &Self::Matrix, bias: Option<&Tensor<Self, 1>>) -> Tensor<Self, 2>;
+    fn matrix_product(
+        x: Tensor<Self, 2>,
+        weight: &Self::Matrix,
+        bias: Option<&Tensor<Self, 1>>,
+    ) -> Tensor<Self, 2>;
 
     /// Attention within each sample: query [query tokens, heads * head_dim], key and value
     /// [key tokens, kv heads * dim]; the offsets say where each sample starts in them.
@@ -67,7 +71,11 @@ pub trait SliBackend: Backend {
     }
 
     /// act(gate) * up.
-    fn gated_nonlinearity(activation: Activation, gate: Tensor<Self, 2>, up: Tensor<Self, 2>) -> Tensor<Self, 2> {
+    fn gated_nonlinearity(
+        activation: Activation,
+        gate: Tensor<Self, 2>,
+        up: Tensor<Self, 2>,
+    ) -> Tensor<Self, 2> {
         Self::nonlinearity(activation, gate) * up
     }
 
@@ -88,7 +96,12 @@ pub trait SliBackend: Backend {
     }
 
     /// Mamba's selective scan over each sample.
-    fn selective_scan(scan: Scan<Self>, a: &Tensor<Self, 2>, d: &Tensor<Self, 1>, offsets: &[usize]) -> Tensor<Self, 2> {
+    fn selective_scan(
+        scan: Scan<Self>,
+        a: &Tensor<Self, 2>,
+        d: &Tensor<Self, 1>,
+        offsets: &[usize],
+    ) -> Tensor<Self, 2> {
         plain::selective_scan(scan, a, d, offsets)
     }
 

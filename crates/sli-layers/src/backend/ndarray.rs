@@ -21,7 +21,11 @@ impl SliBackend for NdArray {
         WideMatrix { transposed: plain::rounded(table(weight, device), precision).transpose(), precision }
     }
 
-    fn matrix_product(x: Tensor<Self, 2>, weight: &WideMatrix, bias: Option<&Tensor<Self, 1>>) -> Tensor<Self, 2> {
+    fn matrix_product(
+        x: Tensor<Self, 2>,
+        weight: &WideMatrix,
+        bias: Option<&Tensor<Self, 1>>,
+    ) -> Tensor<Self, 2> {
         let y = plain::rounded(x, weight.precision).matmul(weight.transposed.clone());
         match bias {
             Some(bias) => y + bias.clone().unsqueeze(),

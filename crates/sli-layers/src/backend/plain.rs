@@ -16,7 +16,8 @@ pub(super) fn rounded<B: Backend, const D: usize>(x: Tensor<B, D>, precision: Pr
         Precision::F32 => x,
         Precision::Bf16 => {
             let (shape, device) = (x.shape(), x.device());
-            let values: Vec<f32> = into_f32(x.into_data()).into_iter().map(|v| bf16::from_f32(v).to_f32()).collect();
+            let values: Vec<f32> =
+                into_f32(x.into_data()).into_iter().map(|v| bf16::from_f32(v).to_f32()).collect();
             Tensor::from_data(TensorData::new(values, shape), &device)
         }
     }
@@ -82,7 +83,8 @@ fn sample_attention<B: Backend>(
         scores = scores + bias;
     }
     let hidden = hidden_keys(attention.mask, queries, keys, &device);
-    let scores = scores.mask_fill(hidden.unsqueeze_dim::<3>(0).repeat_dim(0, attention.num_heads), f32::NEG_INFINITY);
+    let scores =
+        scores.mask_fill(hidden.unsqueeze_dim::<3>(0).repeat_dim(0, attention.num_heads), f32::NEG_INFINITY);
 
     let (weights, sum) = softmax_with_sinks(scores, attention.sinks);
     let out = rounded(weights, precision).matmul(v) / sum; // [heads, queries, value_dim]
@@ -90,12 +92,16 @@ fn sample_attention<B: Backend>(
 }
 
 /// exp(score - max) and its sum; a sink joins the sum only. Rows that see nothing give zeros.
-fn softmax_with_sinks<B: Backend>(scores: Tensor<B, 3>, sinks: Option<&[f32]>) -> (Tensor<B, 3>, Tensor<B, 3>) {
+fn softmax_with_sinks<B: Backend>(
+    scores: Tensor<B, 3>,
+    sinks: Option<&[f32]>,
+) -> (Tensor<B, 3>, Tensor<B, 3>) {
     let device = scores.device();
     let [heads, queries, _] = scores.dims();
     let mut max = scores.clone().max_dim(2);
     let sink = sinks.map(|sinks| {
-        Tensor::<B, 3>::from_data(TensorData::new(sinks.to_vec(), [heads, 1, 1]), &device).repeat_dim(1, queries)
+        Tensor::<B, 3>::from_data(TensorData::new(sinks.to_vec(), [heads, 1, 1]), &device)
+            .repeat_dim(1, queries)
     });
     if let Some(sink) = &sink {
         max = max.max_pair(sink.clone());
@@ -110,7 +116,12 @@ fn softmax_with_sinks<B: Backend>(scores: Tensor<B, 3>, sinks: Option<&[f32]>) -
     (weights, sum.mask_fill(empty, 1.0))
 }
 
-fn hidden_keys<B: Backend>(mask: Mask, queries: usize, keys: usize, device: &Device<B>) -> Tensor<B, 2, Bool> {
+fn hidden_keys<B: Backend>(
+    mask: Mask,
+    queries: usize,
+    keys: usize,
+    device: &Device<B>,
+) -> Tensor<B, 2, Bool> {
     let sees = |i: usize, j: usize| match mask {
         Mask::Causal => j <= i,
         Mask::CausalWindow(window) => j <= i && i < j + window,
@@ -122,7 +133,12 @@ fn hidden_keys<B: Backend>(mask: Mask, queries: usize, keys: usize, device: &Dev
     Tensor::from_data(TensorData::new(hidden, [queries, keys]), device)
 }
 
-fn bias_table<B: Backend>(a: &Attention<'_>, queries: usize, keys: usize, device: &Device<B>) -> Option<Tensor<B, 3>> {
+fn bias_table<B: Backend>(
+    a: &Attention<'_>,
+    queries: usize,
+    keys: usize,
+    device: &Device<B>,
+) -> Option<Tensor<B, 3>> {
     let value = |head: usize, distance: isize| match a.bias {
         Bias::None => 0.0,
         Bias::Alibi { slopes, symmetric: false } => slopes[head] * distance as f32,
@@ -169,7 +185,8 @@ pub(super) fn nonlinearity<B: Backend>(kind: Activation, x: Tensor<B, 2>) -> Ten
         Activation::ReluSquared => activation::relu(x).powf_scalar(2.0),
         Activation::Gelu => x.clone() * ((x / std::f64::consts::SQRT_2).erf() + 1.0) * 0.5,
         Activation::GeluTanh => {
-            let inner = (x.clone() + x.clone().powf_scalar(3.0) * 0.044715) * (2.0 / std::f64::consts::PI).sqrt();
+            let inner =
+                (x.clone() + x.clone().powf_scalar(3.0) * 0.044715) * (2.0 / std::f64::consts::PI).sqrt();
             x * (inner.tanh() + 1.0) * 0.5
         }
         Activation::QuickGelu => x.clone() * activation::sigmoid(x * 1.702),
@@ -186,7 +203,8 @@ pub(super) fn rotate<B: Backend>(x: Tensor<B, 2>, heads: usize, table: &RopeTabl
     let [tokens, columns] = x.dims();
     let (head_dim, half) = (columns / heads, table.rotary_dim / 2);
     let angles = |values: &[f32]| {
-        Tensor::<B, 3>::from_data(TensorData::new(values.to_vec(), [tokens, 1, half]), &device).repeat_dim(1, heads)
+        Tensor::<B, 3>::from_data(TensorData::new(values.to_vec(), [tokens, 1, half]), &device)
+            .repeat_dim(1, heads)
     };
     let (cos, sin) = (angles(&table.cos), angles(&table.sin));
     let x = x.reshape([tokens, heads, head_dim]);
@@ -262,7 +280,12 @@ pub(super) fn gather<B: Backend>(x: &Tensor<B, 2>, rows: &[u32]) -> Tensor<B, 2>
     x.clone().select(0, indices(rows, &x.device()))
 }
 
-pub(super) fn scatter_add<B: Backend>(sum: Tensor<B, 2>, x: Tensor<B, 2>, rows: &[u32], scale: &[f32]) -> Tensor<B, 2> {
+pub(super) fn scatter_add<B: Backend>(
+    sum: Tensor<B, 2>,
+    x: Tensor<B, 2>,
+    rows: &[u32],
+    scale: &[f32],
+) -> Tensor<B, 2> {
     let device = x.device();
     let scale = Tensor::<B, 2>::from_data(TensorData::new(scale.to_vec(), [scale.len(), 1]), &device);
     sum.select_assign(0, indices(rows, &device), x * scale, burn::tensor::IndexingUpdateOp::Add)
