@@ -61,7 +61,8 @@ impl Spelling {
 pub fn cases() -> Vec<Case> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
     let entries = std::fs::read_dir(&root).unwrap_or_else(|e| panic!("{}: {e}", root.display()));
-    let mut folders: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    let mut folders: Vec<_> =
+        entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
     folders.sort();
     folders.into_iter().map(Case::open).collect()
 }
@@ -115,7 +116,9 @@ impl Case {
         .collect();
         let samples = columns[0].1.len();
         (0..samples)
-            .map(|i| Value::Object(columns.iter().map(|(name, rows)| (name.to_string(), json!(rows[i]))).collect()))
+            .map(|i| {
+                Value::Object(columns.iter().map(|(name, rows)| (name.to_string(), json!(rows[i]))).collect())
+            })
             .collect()
     }
 
@@ -135,7 +138,11 @@ impl Case {
             expected.keys().filter(|name| is_hidden(name)).map(|name| (order(name), name.clone())).collect();
         hidden.sort();
         for (_, name) in &hidden {
-            self.compare_one(name, &read_folder(&output.join("hidden").join(name), "hidden_states"), &expected[name])?;
+            self.compare_one(
+                name,
+                &read_folder(&output.join("hidden").join(name), "hidden_states"),
+                &expected[name],
+            )?;
         }
         for (name, folder) in [("logits", "logits"), ("token_log_likelihood", "scores")] {
             if let Some(expected) = expected.get(name).filter(|_| output.join(folder).exists()) {
@@ -153,7 +160,11 @@ impl Case {
         let limit = self.meta.tolerance * scale;
         let off = found.values.iter().zip(&expected.values).map(|(a, b)| (a - b).abs());
         let worst = off.fold(0.0f64, |most, off| if off.is_nan() { f64::NAN } else { most.max(off) });
-        if worst <= limit { Ok(()) } else { Err(format!("{name} is off by {worst:.3e}, allowed are {limit:.3e}")) }
+        if worst <= limit {
+            Ok(())
+        } else {
+            Err(format!("{name} is off by {worst:.3e}, allowed are {limit:.3e}"))
+        }
     }
 }
 

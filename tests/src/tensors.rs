@@ -28,7 +28,10 @@ impl Values {
 pub fn read_file(path: &Path) -> BTreeMap<String, Values> {
     let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let tensors = SafeTensors::deserialize(&bytes).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    tensors.iter().map(|(name, view)| (name.to_string(), decode(view.dtype(), view.shape(), view.data()))).collect()
+    tensors
+        .iter()
+        .map(|(name, view)| (name.to_string(), decode(view.dtype(), view.shape(), view.data())))
+        .collect()
 }
 
 /// A column of an output folder: the rows of all its parts, one after another.
@@ -59,7 +62,9 @@ fn decode(dtype: Dtype, shape: &[usize], data: &[u8]) -> Values {
         Dtype::F32 => data.as_chunks::<4>().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
         Dtype::I32 => data.as_chunks::<4>().0.iter().map(|b| f64::from(i32::from_le_bytes(*b))).collect(),
         Dtype::I64 => data.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),
-        Dtype::BF16 => data.as_chunks::<2>().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f64()).collect(),
+        Dtype::BF16 => {
+            data.as_chunks::<2>().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f64()).collect()
+        }
         Dtype::F16 => data.as_chunks::<2>().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f64()).collect(),
         other => panic!("{other:?} in a test"),
     };
