@@ -105,7 +105,7 @@ impl Situation<'_> {
             Some(least) => Err(SliError::Memory {
                 limit: self.memory,
                 // The allowance for fragmentation grows with the ceiling: leave room for that.
-                needed: ByteSize((least.peak() + (least.peak() >> 4)).next_multiple_of(1 << 20)),
+                needed: rounded_up(least.peak() + (least.peak() >> 4)),
                 detail: least.largest_parts(),
             }),
             None => Err(SliError::Usage("no place for activations is allowed".into())),
@@ -192,6 +192,11 @@ impl MemoryPlan {
     }
 }
 
+/// The next size that printing does not make smaller: whole MiB, or tenths of a GiB.
+fn rounded_up(bytes: u64) -> ByteSize {
+    ByteSize(bytes.next_multiple_of(if bytes <= 1023 << 20 { 1 << 20 } else { (1u64 << 30).div_ceil(10) }))
+}
+
 /// f32 values that a token takes while a block computes: the residual stream with a branch's input and output, and
 /// the widest of what is between.
 fn scratch_floats(block: &BlockSpec, hidden: u64) -> u64 {
@@ -249,4 +254,19 @@ fn meminfo(name: &str) -> Option<u64> {
 fn kibibytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_that_works_is_not_less_when_it_is_printed() {
+        for bytes in [1, 38_000_001, (1023 << 20) + 1, (1 << 30) + 1, 1_233_700_000, 99_900_000_001] {
+            let rounded = rounded_up(bytes);
+            let read: ByteSize = rounded.to_string().parse().unwrap();
+            // Printing cuts fractions of a byte in a tenth of a GiB, far less than the allowance that is included.
+            assert!(read.bytes() + 1024 >= bytes, "{bytes}: {rounded}");
+        }
+    }
 }
