@@ -111,14 +111,15 @@ fn survives_kills(case: &str, placement: &str, seed: u64) {
         }
     }
     let result = outcome(work.run("many.jsonl", "stormy", &options).arg("--json")).json();
-    assert_eq!(result["resumed"], json!(true));
+    // The last kill may have come after run.json was written.
+    assert!(result["resumed"] == json!(true) || result["already_finished"] == json!(true), "{result}");
     assert_same(&results(&work, "stormy"), &results(&work, "calm"));
     assert!(!work.path("stormy/.activations").exists(), "the state of a finished run is removed");
 }
 
 const IN_MEMORY: &str = "--activations memory --commit-every 0";
 /// Not after each chunk, which would be a sync each: kills then fall between commits, too.
-const ON_DISK: &str = "--activations disk --commit-every 0.02";
+const ON_DISK: &str = "--activations disk --commit-every 0.003";
 
 #[test]
 fn decoder_in_memory() {
