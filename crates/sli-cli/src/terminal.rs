@@ -1,5 +1,6 @@
 //! What the program says besides its results: errors, warnings, nothing of its insides.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use sli_core::SliError;
@@ -39,6 +40,7 @@ pub(crate) fn log_to_stderr(verbose: u8) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(verbose > 0)
         .without_time()
         .init();

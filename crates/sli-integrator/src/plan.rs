@@ -118,7 +118,7 @@ impl Situation<'_> {
         let longest = (0..samples.len()).map(|sample| sample_length(samples, sample)).max().unwrap_or(0);
         let target = self.decided.map_or(chunk_tokens.max(longest), |(chunk_tokens, _)| chunk_tokens);
         let chunk = Chunks::new(samples, target, options.batch_size).largest(samples) as u64;
-        let ahead = options.prefetch.map_or(ahead, |layers| layers as u64);
+        let ahead = options.prefetch.map_or(ahead, |layers| layers.min(spec.num_layers()) as u64);
 
         let hidden = spec.stacks.iter().map(|stack| stack.hidden_size as u64).max().unwrap_or(0);
         let tokens =

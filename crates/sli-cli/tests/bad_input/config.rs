@@ -70,7 +70,8 @@ fn strict_refuses_keys_that_nobody_understands() {
     set_config(&work, &changed(&work, "warp_factor", json!(9)));
     assert_mentions(&refused(&work, "--strict"), &["warp_factor"]);
     let result = outcome(&mut work.run("records.jsonl", "warned", "--quiet"));
-    assert_mentions(&result.stderr, &["warp_factor"]);
+    assert_mentions(&result.stderr, &["WARN", "warp_factor"]);
+    assert!(!result.stderr.contains('\x1b'), "colours belong on a terminal: {:?}", result.stderr);
     assert_eq!(result.status, Some(0));
 }
 

@@ -52,6 +52,17 @@ fn layers_that_are_not_there() {
 }
 
 #[test]
+fn numbers_beyond_reason_are_as_good_as_the_largest_that_count() {
+    let work = workplace("llama");
+    let most = usize::MAX;
+    let options = format!("--prefetch {most} --batch-size {most} --max-length {most} --memory 16000000TiB");
+    work.run_records("most", &options);
+    work.run_records("default", "");
+    let hidden = |output: &str| std::fs::read(work.path(output).join("hidden/final/part-00000.safetensors"));
+    assert_eq!(hidden("most").unwrap(), hidden("default").unwrap());
+}
+
+#[test]
 fn logits_that_are_not_there() {
     assert_mentions(&refused(&workplace("llama"), "--logits top:97"), &["top:97", "96 logits"]);
 }

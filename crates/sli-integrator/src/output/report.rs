@@ -98,7 +98,7 @@ pub struct SampleLine {
     /// The sum over its scored tokens, in nats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_likelihood: Option<f64>,
-    /// exp of minus the mean over its scored tokens.
+    /// exp of minus the mean over its scored tokens; nothing when there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub perplexity: Option<f64>,
 }
@@ -119,8 +119,9 @@ pub(crate) fn write_samples(
                 let rows = samples.sequences(stack).rows(index..index + 1);
                 let from = if stack == 0 { sample.scored_from } else { 1 };
                 let scored = scores.get(rows).and_then(|rows| rows.get(from..)).unwrap_or_default();
-                let sum: f64 = scored.iter().map(|v| f64::from(*v)).sum();
-                (sum, (-sum / scored.len().max(1) as f64).exp())
+                // An empty `sum()` would be -0.
+                let sum = scored.iter().fold(0.0, |sum, v| sum + f64::from(*v));
+                (sum, (!scored.is_empty()).then(|| (-sum / scored.len() as f64).exp()))
             });
             SampleLine {
                 index,
@@ -128,7 +129,7 @@ pub(crate) fn write_samples(
                 num_tokens: samples.input.length(index),
                 truncated: sample.truncated,
                 log_likelihood: score.map(|(sum, _)| sum),
-                perplexity: score.map(|(_, perplexity)| perplexity),
+                perplexity: score.and_then(|(_, perplexity)| perplexity),
             }
         })
         .collect();
