@@ -18,7 +18,10 @@ use crate::chunks::Chunks;
 use crate::dataset::{Dataset, Samples, Tokenization};
 use crate::integrator::{RunResult, UniversalSliIntegrator};
 use crate::options::{ComputeDtype, Device, HiddenDtype, Logits, RunOptions};
-use crate::output::{RunReport, finished_run, read_samples, write_profile, write_run, write_samples};
+use crate::output::{
+    RunReport, finished_run, output_bytes, read_samples, remove_outputs, write_profile, write_run,
+    write_samples,
+};
 use crate::pipeline::{Committer, Past, Pipeline, Totals, Writer};
 use crate::plan::{MemoryPlan, Situation, default_memory, resident_memory};
 
@@ -227,7 +230,7 @@ impl<'a> Run<'a> {
             versions: versions(),
             seconds: totals.seconds(),
             bytes_read: totals.bytes_read(),
-            bytes_written: OUTPUTS.iter().map(|name| bytes_at(&output.join(name))).sum(),
+            bytes_written: output_bytes(output),
             activations: if plan.spilled { "disk" } else { "memory" }.into(),
             peak_memory: resident_memory().1,
             chunk_tokens: plan.chunk_tokens,
@@ -376,32 +379,5 @@ fn in_directory(error: SliError, output: &Path) -> SliError {
     match error {
         SliError::OtherRun { differences, .. } => SliError::OtherRun { path: output.into(), differences },
         other => other,
-    }
-}
-
-/// Files and folders that a run leaves.
-const OUTPUTS: [&str; 7] =
-    ["run.json", "profile.json", "samples.jsonl", "hidden", "logits", "scores", "stats"];
-
-/// Removes what an earlier run left, run.json first, and nothing else.
-fn remove_outputs(output: &Path) -> Result<()> {
-    for path in OUTPUTS.map(|name| output.join(name)) {
-        let removed =
-            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-        match removed {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(SliError::io("cannot remove", path)(error));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Bytes of a file, or of all files in a folder and below it; none when it is not there.
-fn bytes_at(path: &Path) -> u64 {
-    match std::fs::read_dir(path) {
-        Ok(entries) => entries.flatten().map(|entry| bytes_at(&entry.path())).sum(),
-        Err(_) => path.metadata().map_or(0, |meta| meta.len()),
     }
 }

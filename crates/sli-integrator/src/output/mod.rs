@@ -1,11 +1,13 @@
 //! What a run leaves in its output directory.
 
+mod directory;
 mod hidden;
 mod logits;
 mod report;
 mod rows;
 mod stats;
 
+pub(crate) use directory::{output_bytes, remove_outputs};
 pub(crate) use hidden::HiddenOutput;
 pub(crate) use logits::{LogitsOutput, ScoresOutput};
 pub use report::{LayerProfile, RunReport, SampleLine};

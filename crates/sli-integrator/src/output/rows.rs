@@ -4,6 +4,7 @@
 //! order, and an interrupted run goes on in the same files. A part appears under its name when all its rows are there.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -177,12 +178,9 @@ impl RowsOutput {
     /// Runs `f` on a part, beginning its file when it has none yet.
     fn with_part<T>(&self, index: usize, f: impl FnOnce(&mut OpenPart) -> Result<T>) -> Result<T> {
         let mut open = self.lock();
-        if !open.contains_key(&index) {
-            open.insert(index, self.begin(index)?);
-        }
-        match open.get_mut(&index) {
-            Some(part) => f(part),
-            None => unreachable!("just inserted"),
+        match open.entry(index) {
+            Entry::Occupied(mut part) => f(part.get_mut()),
+            Entry::Vacant(place) => f(place.insert(self.begin(index)?)),
         }
     }
 
