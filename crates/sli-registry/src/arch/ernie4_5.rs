@@ -19,6 +19,10 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 };
 
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
+    // The released code divides positions by it; every released model has 1.
+    if config.f64_or("compression_ratio", 1.0)? != 1.0 {
+        return Err(config.invalid("compression_ratio", "1: compressed positions are not supported"));
+    }
     let bias = config.bool_or("use_bias", false)?;
     let defaults = json!({
         "head_dim": 128, "rms_norm_eps": 1e-5, "rope_theta": 5e5, "attention_bias": bias, "mlp_bias": bias
