@@ -170,8 +170,8 @@ pub(super) fn normalize<B: Backend>(
         let mean = x.clone().mean_dim(1);
         x = x - mean;
     }
-    let scale = ((x.clone() * x.clone()).mean_dim(1) + spec.eps).sqrt().recip();
-    let mut y = x * scale * weight.clone().unsqueeze();
+    let scale = ((x.clone() * x.clone()).mean_dim(1) + spec.eps).sqrt();
+    let mut y = x / scale * weight.clone().unsqueeze();
     if let Some(bias) = bias {
         y = y + bias.clone().unsqueeze();
     }
