@@ -1,4 +1,5 @@
 //! The command line.
+#![allow(rustdoc::broken_intra_doc_links)] // the comments are the help texts, brackets and all
 
 use std::path::PathBuf;
 

@@ -15,7 +15,7 @@ pub struct Linear<B: SliBackend> {
 }
 
 impl<B: SliBackend> Linear<B> {
-    /// Takes the role's weight [out, in], and its bias [out] where `bias` says that there is one.
+    /// Takes the role's weight [out, in], and its bias `[out]` where `bias` says that there is one.
     ///
     /// # Errors
     /// When a tensor was not loaded.

@@ -131,6 +131,6 @@ pub enum RopeScaling {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QkNorm {
-    /// Over each head, with one weight [head_dim] for all heads, before the rotation.
+    /// Over each head, with one weight `[head_dim]` for all heads, before the rotation.
     PerHead(NormSpec),
 }

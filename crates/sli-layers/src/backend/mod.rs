@@ -110,7 +110,7 @@ pub trait SliBackend: Backend {
         plain::gather(x, rows)
     }
 
-    /// sum[rows[i]] += scale[i] * x[i]; no row occurs twice.
+    /// `sum[rows[i]] += scale[i] * x[i]`; no row occurs twice.
     fn scatter_add(sum: Tensor<Self, 2>, x: Tensor<Self, 2>, rows: &[u32], scale: &[f32]) -> Tensor<Self, 2> {
         plain::scatter_add(sum, x, rows, scale)
     }
