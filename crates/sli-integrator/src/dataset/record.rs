@@ -64,6 +64,7 @@ impl Record {
         let Value::Object(fields) = value else {
             return Err(format!("a record is a JSON object, not {}", kind(value)));
         };
+        refuse_media(fields)?;
         let record = Self {
             input: input(fields, text_field)?,
             target: target(fields)?,
@@ -88,6 +89,47 @@ impl Record {
             }
         }
         Ok(())
+    }
+}
+
+/// Pictures and sound beside the text, or among a conversation's parts, are refused: a run over the rest would
+/// describe another sample.
+fn refuse_media(fields: &Map<String, Value>) -> Result<(), String> {
+    const MEDIA: [&str; 10] = [
+        "image",
+        "images",
+        "audio",
+        "audios",
+        "video",
+        "videos",
+        "pixel_values",
+        "pixel_values_videos",
+        "input_features",
+        "input_audio_features",
+    ];
+    let present = |name: &&&str| fields.get(**name).is_some_and(|value| !is_empty(value));
+    if let Some(name) = MEDIA.iter().find(present) {
+        return Err(format!("it has '{name}', but only text is run: pictures and sound are not supported"));
+    }
+    let messages = fields.get("messages").and_then(Value::as_array);
+    let contents = messages.into_iter().flatten().filter_map(|message| message.get("content")?.as_array());
+    let mut kinds = contents.flatten().filter_map(|part| part.get("type")?.as_str());
+    let is_medium = |kind: &&str| ["image", "audio", "video"].iter().any(|medium| kind.contains(medium));
+    match kinds.find(is_medium) {
+        Some(kind) => Err(format!(
+            "its messages have a part of type '{kind}', but only text is run: pictures and sound are not supported"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Nothing, or a list or a text with nothing in it.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(values) => values.is_empty(),
+        Value::String(text) => text.is_empty(),
+        _ => false,
     }
 }
 
@@ -170,6 +212,10 @@ mod tests {
         let record = read(json!({"context": "a", "continuation": "b", "id": 7}));
         assert_eq!(record.input, Input::Continuation { context: "a".into(), continuation: "b".into() });
         assert_eq!(record.id, Some(json!(7)));
+        // Columns that a dataset has for other samples, and conversations in parts that are all text.
+        assert_eq!(read(json!({"text": "a", "images": [], "audio": null})).input, Input::Text("a".into()));
+        let messages = json!([{"role": "user", "content": [{"type": "text", "text": "a"}]}]);
+        assert_eq!(read(json!({"messages": messages})).input, Input::Messages(messages));
     }
 
     #[test]
@@ -183,6 +229,14 @@ mod tests {
             (json!({"input_ids": []}), "empty"),
             (json!({"context": "x"}), "belong together"),
             (json!({"input_ids": [1, 2], "token_type_ids": [0]}), "1 token_type_ids for 2 input_ids"),
+            (json!({"text": "x", "images": ["cat.png"]}), "has 'images', but only text is run"),
+            (json!({"text": "x", "audio": {"path": "a.wav"}}), "has 'audio', but only text is run"),
+            (
+                json!({"messages": [
+                    {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url"}]}
+                ]}),
+                "a part of type 'image_url'",
+            ),
         ] {
             let error = Record::from_json(&value, "text").unwrap_err();
             assert!(error.contains(phrase), "{value}: {error}");
