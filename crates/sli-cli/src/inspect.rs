@@ -1,10 +1,11 @@
 //! `inspect`: what a model is, without reading its weights.
 
 use serde_json::json;
-use sli_core::{ByteSize, Result, SliError};
+use sli_core::{ByteSize, Result};
 use sli_integrator::UniversalSliIntegrator;
 
 use crate::arguments::InspectCommand;
+use crate::inspect_layer::Layer;
 use crate::run::hub_options;
 use crate::terminal::print_json;
 
@@ -20,18 +21,20 @@ pub(crate) fn inspect(command: &InspectCommand) -> Result<()> {
         }
         Err(error) => return Err(error),
     };
-    let layer = command.layer.map(|index| resolved_layer(&sli, index)).transpose()?;
+    let layer = command.layer.map(|index| Layer::of(&sli, index)).transpose()?;
     if command.json {
         return print_json(&json!({
             "supported": true,
             "summary": sli.model_summary(),
             "unread_config_keys": sli.unread_config_keys(),
-            "layer": layer,
+            "layer": layer.as_ref().map(|layer| layer.spec),
+            "weights": layer.as_ref().map(|layer| &layer.weights),
             "head": sli.spec().head,
         }));
     }
     if let Some(layer) = layer {
-        return print_json(&layer);
+        print!("{layer}");
+        return Ok(());
     }
     let summary = sli.model_summary();
     let line = |name: &str, value: String| println!("{name:<20} {value}");
@@ -63,12 +66,4 @@ pub(crate) fn inspect(command: &InspectCommand) -> Result<()> {
         line("not understood", format!("{} (in config.json)", sli.unread_config_keys().join(", ")));
     }
     Ok(())
-}
-
-fn resolved_layer(sli: &UniversalSliIntegrator, index: usize) -> Result<serde_json::Value> {
-    let count = sli.model_summary().num_layers;
-    let layer = sli.layer(index).ok_or_else(|| {
-        SliError::Usage(format!("--layer {index}: the model has layers 0 to {}", count.saturating_sub(1)))
-    })?;
-    serde_json::to_value(layer).map_err(|e| SliError::Usage(e.to_string()))
 }

@@ -5,6 +5,7 @@ mod arguments;
 mod cache;
 mod demo;
 mod inspect;
+mod inspect_layer;
 mod listing;
 mod progress;
 mod run;

@@ -1,6 +1,7 @@
 //! What the program says of models and of unfinished runs, to people and to scripts.
 
 use std::io::Read;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -85,14 +86,32 @@ fn inspect_resolves_a_layer() {
     let work = workplace("mixtral");
     let inspect =
         |options: &str| outcome(work.command("inspect").arg(work.model()).args(options.split_whitespace()));
-    let layer = inspect("--layer 2").json();
+    let document = inspect("--layer 2 --json").json();
+    let layer = &document["layer"];
     let attention = &layer["mixer"]["attention"];
     assert_eq!((&attention["num_heads"], &attention["num_kv_heads"]), (&json!(4), &json!(2)));
     assert_eq!(attention["position"]["rope"]["theta"], json!(500.0));
     assert_eq!(layer["ffn"]["moe"]["router"]["top_k"], json!(2));
-    assert_eq!(inspect("--layer 2 --json").json()["layer"], layer);
+    let weights = document["weights"].as_array().unwrap();
+    assert!(weights.iter().any(|weight| weight["stored"] == "model.layers.2.self_attn.q_proj.weight"));
     let refused = inspect("--layer 3");
     assert!(refused.complaint(1).contains("--layer 3: the model has layers 0 to 2"), "{}", refused.stderr);
+}
+
+/// What a person reads beside the paper. `SLI_UPDATE_SNAPSHOTS=1` writes the snapshots again.
+#[test]
+fn inspect_tells_a_layer() {
+    for (case, layer) in [("llama", 0), ("glm", 1), ("gpt2", 2), ("mixtral", 0), ("t5_v1_1_gated_gelu", 4)] {
+        let work = workplace(case);
+        let told = outcome(work.command("inspect").arg(work.model()).args(["--layer", &layer.to_string()]));
+        let snapshot = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/layers/{case}.txt"));
+        if std::env::var_os("SLI_UPDATE_SNAPSHOTS").is_some() {
+            std::fs::create_dir_all(snapshot.parent().unwrap()).unwrap();
+            std::fs::write(&snapshot, told.printed()).unwrap();
+        }
+        let expected = std::fs::read_to_string(&snapshot).unwrap_or_default();
+        assert!(told.printed() == expected, "{case} differs from {}:\n{}", snapshot.display(), told.stdout);
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use sli_registry::{Architecture, ArchitectureRegistry};
 use sli_weights::{HubOptions, UniversalWeightLoader};
 
 use crate::dataset::Dataset;
+use crate::layer_weights::LayerWeight;
 use crate::model::{ModelSummary, OpenModel};
 use crate::options::{Device, RunOptions};
 use crate::output::{RunReport, SampleLine};
@@ -91,6 +92,12 @@ impl UniversalSliIntegrator {
     /// The spec of a layer, counted over all stacks.
     pub fn layer(&self, index: usize) -> Option<&BlockSpec> {
         self.model.spec.stacks.iter().flat_map(|stack| &stack.layers).nth(index)
+    }
+
+    /// The weights of a layer, counted over all stacks, and where they lie in the checkpoint. Of experts, those of
+    /// the first.
+    pub fn layer_weights(&self, index: usize) -> Vec<LayerWeight> {
+        LayerWeight::of_layer(&self.model, index)
     }
 
     /// Keys of config.json that the architecture does not know.

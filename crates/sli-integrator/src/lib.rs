@@ -18,6 +18,7 @@
 mod chunks;
 mod dataset;
 mod integrator;
+mod layer_weights;
 mod model;
 mod options;
 mod output;
@@ -28,6 +29,7 @@ mod run;
 
 pub use dataset::{Dataset, Input, Record, Target};
 pub use integrator::{IntegratorBuilder, RunResult, UniversalSliIntegrator};
+pub use layer_weights::LayerWeight;
 pub use model::ModelSummary;
 pub use options::{
     CancelToken, ComputeDtype, Device, HiddenDtype, HiddenStates, Logits, Placement, Pooling, RunOptions,
