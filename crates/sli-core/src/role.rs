@@ -283,6 +283,7 @@ mod tests {
             position: PositionSpec::None,
             bias: ProjectionBias::qkv(true),
             qk_norm: None,
+            temperature: None,
         };
         BlockSpec {
             mixer: Mixer::Attention(attention),

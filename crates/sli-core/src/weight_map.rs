@@ -49,6 +49,29 @@ pub enum LoadOp {
         /// How many of them are rotated.
         rotary_dim: usize,
     },
+    /// From two rotations side by side, each rotate-half in its half of the head, to one over the whole head: the
+    /// second and the third quarter of each head of `head_dim` rows change places.
+    JoinRopeHalves {
+        /// Rows of a head, a multiple of four.
+        head_dim: usize,
+    },
+}
+
+impl std::fmt::Display for LoadOp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::SelectExpert { count } => write!(f, "this expert of {count}"),
+            Self::TakeRows { groups: 1, start, .. } => write!(f, "rows from {start} on"),
+            Self::TakeRows { groups, block, start } => {
+                write!(f, "rows from {start} on of each of {groups} blocks of {block}")
+            }
+            Self::Transpose => f.write_str("transposed"),
+            Self::DropAxis(axis) => write!(f, "without axis {axis}"),
+            Self::AddOne => f.write_str("plus one"),
+            Self::UnpermuteRope { rotary_dim, .. } => write!(f, "pairs of neighbours apart in {rotary_dim}"),
+            Self::JoinRopeHalves { .. } => f.write_str("inner quarters of heads exchanged"),
+        }
+    }
 }
 
 impl LoadOp {
@@ -59,7 +82,7 @@ impl LoadOp {
             Self::TakeRows { groups, block, .. } => shape[0] = groups * block,
             Self::Transpose => shape.reverse(),
             Self::DropAxis(axis) => shape.insert(axis, 1),
-            Self::AddOne | Self::UnpermuteRope { .. } => {}
+            Self::AddOne | Self::UnpermuteRope { .. } | Self::JoinRopeHalves { .. } => {}
         }
         shape
     }

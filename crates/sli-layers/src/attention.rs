@@ -1,7 +1,7 @@
 //! Softmax attention over packed samples.
 
-use burn::tensor::{Device, Tensor};
-use sli_core::{AttentionSpec, Mask, PositionSpec, QkNorm, Result, TensorRole};
+use burn::tensor::{Device, Tensor, s};
+use sli_core::{AttentionSpec, Mask, PositionSpec, Prompt, PromptSpan, QkNorm, Result, TensorRole};
 use sli_kernels::{Attention, Bias, Precision};
 
 use crate::backend::SliBackend;
@@ -9,6 +9,7 @@ use crate::context::{ChunkContext, EncoderOutput};
 use crate::linear::Linear;
 use crate::norm::Norm;
 use crate::relative_bias::RelativeBias;
+use crate::rope::RopeTable;
 use crate::tensors::LayerTensors;
 
 /// Attention with its weights: over the sample itself, or over the encoder's output.
@@ -92,12 +93,57 @@ impl<B: SliBackend> AttentionLayer<B> {
         if let Some([query_norm, key_norm]) = &self.qk_norm {
             (query, key) = (query_norm.forward(query), key_norm.forward(key));
         }
-        if let PositionSpec::Rope(rope) = &spec.position {
-            let table = context.rope.for_tokens(rope, context.offsets, context.positions);
+        if let Some(table) = self.rotation(context) {
             query = B::rotate(query, spec.num_heads, &table);
             key = B::rotate(key, spec.num_kv_heads, &table);
         }
-        self.attend(query, key, value, context.offsets, context.offsets, context.longest_sample())
+        if let Some(temperature) = spec.temperature {
+            query = query * context.per_position(|position| temperature.factor(position) as f32);
+        }
+        if let Mask::Prompt(prompt) = &spec.mask {
+            return self.output.forward(self.attend_prompts(*prompt, query, key, value, context));
+        }
+        let mixed =
+            self.attend(query, key, value, context.offsets, context.offsets, context.longest_sample());
+        self.output.forward(mixed)
+    }
+
+    /// The angles of each token, where queries and keys are rotated.
+    fn rotation(&self, context: &ChunkContext<'_, B>) -> Option<RopeTable> {
+        match &self.spec.position {
+            PositionSpec::Rope(rope) => {
+                Some(context.rope.for_tokens(rope, context.offsets, context.positions))
+            }
+            PositionSpec::RopeInBlocks { rope, prompt } => {
+                let (text, answer) =
+                    block_positions(context.samples().map(|ids| (ids.len(), span(prompt, ids))));
+                let table =
+                    |positions: &[u32]| context.rope.for_tokens(rope, context.offsets, Some(positions));
+                Some(table(&text).beside(&table(&answer)))
+            }
+            PositionSpec::None | PositionSpec::RelativeBias { .. } => None,
+        }
+    }
+
+    /// Attention sample by sample, since each has a mask of its own.
+    fn attend_prompts(
+        &self,
+        prompt: Prompt,
+        query: Tensor<B, 2>,
+        key: Tensor<B, 2>,
+        value: Tensor<B, 2>,
+        context: &ChunkContext<'_, B>,
+    ) -> Tensor<B, 2> {
+        let samples = context.samples().zip(context.offsets.windows(2));
+        let mixed = samples.filter(|(ids, _)| !ids.is_empty()).map(|(ids, rows)| {
+            let of_sample = |x: &Tensor<B, 2>| x.clone().slice(s![rows[0]..rows[1], ..]);
+            let offsets = [0, ids.len()];
+            let mask = sli_kernels::Mask::Prefix(span(&prompt, ids).length);
+            let attention = Attention { mask, ..self.kernel(Bias::None) };
+            let (query, key, value) = (of_sample(&query), of_sample(&key), of_sample(&value));
+            B::packed_attention(&attention, query, key, value, &offsets, &offsets, self.precision)
+        });
+        Tensor::cat(mixed.collect(), 0)
     }
 
     /// [tokens, hidden] -> [tokens, hidden], each sample looking at its encoder output.
@@ -110,7 +156,7 @@ impl<B: SliBackend> AttentionLayer<B> {
         let query = self.query.forward(x);
         let key = self.key.forward(encoder.hidden.clone());
         let value = self.value.forward(encoder.hidden.clone());
-        self.attend(query, key, value, context.offsets, &encoder.offsets, 0)
+        self.output.forward(self.attend(query, key, value, context.offsets, &encoder.offsets, 0))
     }
 
     fn attend(
@@ -122,9 +168,19 @@ impl<B: SliBackend> AttentionLayer<B> {
         key_offsets: &[usize],
         longest_sample: usize,
     ) -> Tensor<B, 2> {
-        let spec = &self.spec;
         let distances = self.relative_bias.as_ref().map(|bias| bias.by_distance(longest_sample));
-        let attention = Attention {
+        let attention = self.kernel(distances.as_ref().map_or(Bias::None, |d| Bias::Distance {
+            table: &d.values,
+            span: d.span,
+            first: d.first,
+        }));
+        B::packed_attention(&attention, query, key, value, query_offsets, key_offsets, self.precision)
+    }
+
+    /// The shape and the rules of the attention. Prompts are found sample by sample.
+    fn kernel<'a>(&self, bias: Bias<'a>) -> Attention<'a> {
+        let spec = &self.spec;
+        Attention {
             num_heads: spec.num_heads,
             num_kv_heads: spec.num_kv_heads,
             head_dim: spec.head_dim,
@@ -132,19 +188,45 @@ impl<B: SliBackend> AttentionLayer<B> {
             scale: spec.scale as f32,
             softcap: spec.softcap.map(|cap| cap as f32),
             mask: match spec.mask {
-                Mask::Causal => sli_kernels::Mask::Causal,
+                Mask::Causal | Mask::Prompt(_) => sli_kernels::Mask::Causal,
                 Mask::Sliding { window } => sli_kernels::Mask::CausalWindow(window),
                 Mask::Bidirectional => sli_kernels::Mask::Bidirectional,
             },
-            bias: distances.as_ref().map_or(Bias::None, |d| Bias::Distance {
-                table: &d.values,
-                span: d.span,
-                first: d.first,
-            }),
+            bias,
             sinks: None,
-        };
-        let mixed =
-            B::packed_attention(&attention, query, key, value, query_offsets, key_offsets, self.precision);
-        self.output.forward(mixed)
+        }
+    }
+}
+
+/// The prompt of a sample.
+///
+/// # Panics
+/// When the sample has none.
+fn span(prompt: &Prompt, ids: &[u32]) -> PromptSpan {
+    prompt.find(ids).unwrap_or_else(|lacking| panic!("checked when the dataset was read: {lacking}"))
+}
+
+/// Where each token stands in the text, and how far it is into the answer, for samples of these lengths.
+fn block_positions(samples: impl Iterator<Item = (usize, PromptSpan)>) -> (Vec<u32>, Vec<u32>) {
+    let of_sample = |(tokens, span): (usize, PromptSpan)| {
+        (0..tokens).map(move |token| match token.checked_sub(span.length) {
+            None => (token as u32, 0),
+            Some(behind) => (span.blank as u32, behind as u32 + 1),
+        })
+    };
+    samples.flat_map(of_sample).unzip()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From the description of the released code: a text with its blank at the end, and one with a blank inside.
+    #[test]
+    fn answers_count_from_one_at_the_place_of_the_blank() {
+        let spans = [(6, PromptSpan { length: 4, blank: 3 }), (3, PromptSpan { length: 2, blank: 0 })];
+        let (text, answer) = block_positions(spans.into_iter());
+        assert_eq!(text, [0, 1, 2, 3, 3, 3, 0, 1, 0]);
+        assert_eq!(answer, [0, 0, 0, 0, 1, 2, 0, 0, 1]);
     }
 }

@@ -110,8 +110,8 @@ impl<B: SliBackend> Block<B> {
             None => Forward::Done(x),
             Some((FfnLayer::Mlp(mlp), norm)) => Forward::Done(self.branch(x, norm, |x| mlp.forward(x))),
             Some((FfnLayer::Moe(moe), norm)) => {
-                let input = self.branch_input(x.clone(), norm);
-                Forward::Pending(Box::new(moe.route(x, input)))
+                let (residual, input) = self.enter(x, norm);
+                Forward::Pending(Box::new(moe.route(residual, input)))
             }
         }
     }
@@ -143,21 +143,26 @@ impl<B: SliBackend> Block<B> {
         norm: &Norm<B>,
         f: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 2>,
     ) -> Tensor<B, 2> {
-        let y = f(self.branch_input(x.clone(), norm));
-        self.join(x, y, norm)
+        let (residual, input) = self.enter(x, norm);
+        self.join(residual, f(input), norm)
     }
 
-    fn branch_input(&self, x: Tensor<B, 2>, norm: &Norm<B>) -> Tensor<B, 2> {
+    /// What goes past a branch, and what goes into it.
+    fn enter(&self, x: Tensor<B, 2>, norm: &Norm<B>) -> (Tensor<B, 2>, Tensor<B, 2>) {
         match self.residual {
-            Residual::PreNorm => norm.forward(x),
-            Residual::PostNorm => x,
+            Residual::PreNorm => (x.clone(), norm.forward(x)),
+            Residual::PostNorm => (x.clone(), x),
+            Residual::FromNorm { scale } => {
+                let n = norm.forward(x);
+                (n.clone() * scale, n)
+            }
         }
     }
 
-    fn join(&self, x: Tensor<B, 2>, y: Tensor<B, 2>, norm: &Norm<B>) -> Tensor<B, 2> {
+    fn join(&self, residual: Tensor<B, 2>, y: Tensor<B, 2>, norm: &Norm<B>) -> Tensor<B, 2> {
         match self.residual {
-            Residual::PreNorm => B::join(x, y),
-            Residual::PostNorm => norm.forward(B::join(x, y)),
+            Residual::PreNorm | Residual::FromNorm { .. } => B::join(residual, y),
+            Residual::PostNorm => norm.forward(B::join(residual, y)),
         }
     }
 }

@@ -10,6 +10,8 @@ use crate::rope::RopeCache;
 pub struct ChunkContext<'a, B: SliBackend> {
     /// Sample s owns the tokens `offsets[s]..offsets[s + 1]`.
     pub offsets: &'a [usize],
+    /// The token ids.
+    pub tokens: &'a [u32],
     /// The position of each token, where they are not simply 0, 1, 2, ... within each sample.
     pub positions: Option<&'a [u32]>,
     /// Rotary tables, shared by all layers.
@@ -33,5 +35,19 @@ impl<B: SliBackend> ChunkContext<'_, B> {
     /// Tokens of the longest sample.
     pub fn longest_sample(&self) -> usize {
         self.offsets.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
+    }
+
+    /// The tokens of each sample.
+    pub(crate) fn samples(&self) -> impl Iterator<Item = &[u32]> {
+        self.offsets.windows(2).map(|pair| &self.tokens[pair[0]..pair[1]])
+    }
+
+    /// A value for each token, made from its position: [tokens, 1].
+    pub(crate) fn per_position(&self, value: impl Fn(usize) -> f32) -> Tensor<B, 2> {
+        let values: Vec<f32> = match self.positions {
+            Some(positions) => positions.iter().map(|position| value(*position as usize)).collect(),
+            None => self.offsets.windows(2).flat_map(|s| (0..s[1] - s[0]).map(&value)).collect(),
+        };
+        B::from_host(values, 1, self.device)
     }
 }

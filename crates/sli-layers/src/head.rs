@@ -1,6 +1,6 @@
 //! From the final hidden state to logits, a tile of the vocabulary at a time.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use sli_core::{HeadSpec, HostTensor, Result, TensorRole};
 use sli_kernels::{Activation, Precision};
 
@@ -16,6 +16,7 @@ pub struct Head<B: SliBackend> {
     transform: Option<(Linear<B>, Activation, Norm<B>)>,
     scale: Option<f64>,
     bias: Option<HostTensor>,
+    unit_rows: bool,
     precision: Precision,
     device: Device<B>,
 }
@@ -40,7 +41,8 @@ impl<B: SliBackend> Head<B> {
             None => None,
         };
         let bias = tensors.bias_if(TensorRole::LmHead, spec.bias)?.cloned();
-        Ok(Self { transform, scale: spec.scale, bias, precision, device: device.clone() })
+        let (scale, unit_rows) = (spec.scale, spec.unit_rows);
+        Ok(Self { transform, scale, bias, unit_rows, precision, device: device.clone() })
     }
 
     /// What is multiplied with the vocabulary matrix, [tokens, hidden].
@@ -61,8 +63,22 @@ impl<B: SliBackend> Head<B> {
         Tile {
             weight: B::load_matrix(weight, self.precision, &self.device),
             bias: self.bias.as_ref().map(|bias| vector(&bias.rows(first, rows), &self.device)),
+            inverse_lengths: self.unit_rows.then(|| inverse_lengths(weight, &self.device)),
         }
     }
+}
+
+/// One divided by the length of each row of a matrix [rows, columns]. A row that is all but zero stays so, as in the
+/// models that do this.
+fn inverse_lengths<B: SliBackend>(matrix: &HostTensor, device: &Device<B>) -> Tensor<B, 1> {
+    const LEAST: f64 = 1e-12;
+    let inverse = |row| {
+        let values = matrix.rows(row, 1);
+        let squares = values.to_f32().iter().map(|value| f64::from(*value).powi(2)).sum::<f64>();
+        (1.0 / squares.sqrt().max(LEAST)) as f32
+    };
+    let rows = matrix.shape()[0];
+    Tensor::from_data(TensorData::new((0..rows).map(inverse).collect::<Vec<f32>>(), [rows]), device)
 }
 
 /// Some rows of the vocabulary matrix and of its bias.
@@ -70,11 +86,21 @@ impl<B: SliBackend> Head<B> {
 pub struct Tile<B: SliBackend> {
     weight: B::Matrix,
     bias: Option<Tensor<B, 1>>,
+    inverse_lengths: Option<Tensor<B, 1>>,
 }
 
 impl<B: SliBackend> Tile<B> {
     /// Prepared hidden states [tokens, hidden] -> logits [tokens, rows of the tile].
     pub fn logits(&self, prepared: Tensor<B, 2>) -> Tensor<B, 2> {
-        B::matrix_product(prepared, &self.weight, self.bias.as_ref())
+        match &self.inverse_lengths {
+            None => B::matrix_product(prepared, &self.weight, self.bias.as_ref()),
+            Some(inverse) => {
+                let logits = B::matrix_product(prepared, &self.weight, None) * inverse.clone().unsqueeze();
+                match &self.bias {
+                    Some(bias) => logits + bias.clone().unsqueeze(),
+                    None => logits,
+                }
+            }
+        }
     }
 }

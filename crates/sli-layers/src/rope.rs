@@ -60,6 +60,7 @@ impl RopeCache {
         // Only dynamic scaling looks at the length; the others share one table that grows.
         let class = match spec.scaling {
             RopeScaling::Dynamic { original_max_positions, .. } => length.max(original_max_positions),
+            RopeScaling::DynamicSteps { original_max_positions } => steps(length, original_max_positions),
             _ => 0,
         };
         let key = format!("{spec:?} {class}");
@@ -85,12 +86,31 @@ impl RopeTable {
         Self { rotary_dim: spec.rotary_dim, cos, sin }
     }
 
+    /// For each token the angles of this table and then those of another one.
+    pub(crate) fn beside(&self, other: &Self) -> Self {
+        let (here, there) = (self.rotary_dim / 2, other.rotary_dim / 2);
+        let rows = |a: &[f32], b: &[f32]| {
+            let pairs = a.chunks_exact(here).zip(b.chunks_exact(there));
+            pairs.flat_map(|(a, b)| a.iter().chain(b).copied()).collect()
+        };
+        Self {
+            rotary_dim: self.rotary_dim + other.rotary_dim,
+            cos: rows(&self.cos, &other.cos),
+            sin: rows(&self.sin, &other.sin),
+        }
+    }
+
     fn extend(&mut self, table: &Self, position: usize, rows: usize) {
         let half = self.rotary_dim / 2;
         let range = position * half..(position + rows) * half;
         self.cos.extend_from_slice(&table.cos[range.clone()]);
         self.sin.extend_from_slice(&table.sin[range]);
     }
+}
+
+/// How many times the original length a sample has, rounded up to a power of two.
+fn steps(length: usize, original: usize) -> usize {
+    length.div_ceil(original).next_power_of_two()
 }
 
 /// theta^(-2d / rotary_dim), stretched as the spec says. In f32, as the models were trained.
@@ -104,6 +124,11 @@ fn inverse_frequencies(spec: &RopeSpec, length: usize) -> Vec<f32> {
         RopeScaling::Dynamic { factor, original_max_positions } => {
             let original = *original_max_positions as f64;
             let stretch = (factor * (length as f64).max(original) / original) - (factor - 1.0);
+            let dim = f64::from(dim);
+            powers(spec.theta * stretch.powf(dim / (dim - 2.0))).collect()
+        }
+        RopeScaling::DynamicSteps { original_max_positions } => {
+            let stretch = (2 * steps(length, *original_max_positions) - 1) as f64;
             let dim = f64::from(dim);
             powers(spec.theta * stretch.powf(dim / (dim - 2.0))).collect()
         }
@@ -147,6 +172,19 @@ mod tests {
         let plain = inverse_frequencies(&spec(RopeScaling::None), 4);
         let stretched = inverse_frequencies(&spec(RopeScaling::Linear { factor: 4.0 }), 4);
         assert!(plain.iter().zip(&stretched).all(|(a, b)| (a / 4.0 - b).abs() < 1e-7));
+    }
+
+    #[test]
+    fn dynamic_steps_double() {
+        let frequencies = |length| {
+            inverse_frequencies(&spec(RopeScaling::DynamicSteps { original_max_positions: 8 }), length)
+        };
+        assert_eq!(frequencies(8), inverse_frequencies(&spec(RopeScaling::None), 8));
+        assert_eq!(frequencies(9), frequencies(16));
+        assert_eq!(frequencies(17), frequencies(32));
+        // Between two and four times the length: a factor of 7, to the power of 8 / 6.
+        let stretched = RopeSpec { theta: 1e4 * 7f64.powf(8.0 / 6.0), ..spec(RopeScaling::None) };
+        assert_eq!(frequencies(30), inverse_frequencies(&stretched, 30));
     }
 
     #[test]

@@ -212,6 +212,7 @@ mod tests {
             position: PositionSpec::None,
             bias: ProjectionBias::all(false),
             qk_norm: None,
+            temperature: None,
         };
         let layer = |ffn| BlockSpec {
             mixer: Mixer::Attention(attention.clone()),

@@ -51,6 +51,7 @@ pub(crate) fn multi_head(num_heads: usize, head_dim: usize, mask: Mask, bias: bo
         position: PositionSpec::None,
         bias: ProjectionBias::all(bias),
         qk_norm: None,
+        temperature: None,
     }
 }
 
@@ -61,7 +62,7 @@ pub(crate) fn token_embedding(vocab_size: usize) -> EmbeddingSpec {
 
 /// One matrix from hidden state to logits, for classes that have one.
 pub(crate) fn plain_head(config: &HfConfig, vocab_size: usize) -> Option<HeadSpec> {
-    has_lm_head(config).then_some(HeadSpec { vocab_size, transform: None, bias: false, scale: None })
+    has_lm_head(config).then(|| HeadSpec::plain(vocab_size))
 }
 
 /// A model of these stacks. Its name and family are those of the architecture, which fills them in.
@@ -79,7 +80,8 @@ pub(crate) fn model(stacks: Vec<StackSpec>, head: Option<HeadSpec>, max_length: 
 /// Where positions end for rotary embeddings: what the model was made for, except that "dynamic" ones have no end.
 pub(crate) fn rotary_max_length(config: &HfConfig, scaling: &RopeScaling) -> Result<Option<usize>> {
     let positions = config.optional_usize("max_position_embeddings")?;
-    Ok(positions.filter(|_| !matches!(scaling, RopeScaling::Dynamic { .. })))
+    let ends = !matches!(scaling, RopeScaling::Dynamic { .. } | RopeScaling::DynamicSteps { .. });
+    Ok(positions.filter(|_| ends))
 }
 
 /// All layers of all stacks with their index, for stating a difference from a base.

@@ -3,7 +3,7 @@
 
 use sli_core::{
     AttentionSpec, BlockSpec, Ffn, Mixer, ModelSpec, MoeSpec, NormSpec, PositionSpec, QkNorm, Result,
-    RopeScaling, RopeSpec, SliError, StackSpec, TensorNeed,
+    RopeScaling, RopeSpec, SliError, StackSpec, Temperature, TensorNeed,
 };
 
 use crate::config::{HfConfig, MAX_SIZE};
@@ -52,9 +52,20 @@ fn check_attention(spec: &AttentionSpec) -> Result<(), String> {
     if let Some(QkNorm::PerHead(norm)) = &spec.qk_norm {
         check_norm(norm)?;
     }
+    if let Some(Temperature::LogLength { original_length: 0 | 1 }) = spec.temperature {
+        return Err(
+            "a temperature by the logarithm of the length needs samples of more than one token".into()
+        );
+    }
     match &spec.position {
         PositionSpec::None => Ok(()),
         PositionSpec::Rope(rope) => check_rope(rope, spec.head_dim),
+        PositionSpec::RopeInBlocks { rope, .. } if 2 * rope.rotary_dim == spec.head_dim => {
+            check_rope(rope, spec.head_dim)
+        }
+        PositionSpec::RopeInBlocks { .. } => {
+            Err(format!("heads of {} cannot be rotated in two halves", spec.head_dim))
+        }
         PositionSpec::RelativeBias { num_buckets, max_distance, bidirectional } => {
             // Half of the buckets of a direction are for single distances, the rest for growing ranges of them.
             let single = num_buckets / if *bidirectional { 4 } else { 2 };
@@ -78,10 +89,11 @@ fn check_rope(rope: &RopeSpec, head_dim: usize) -> Result<(), String> {
         RopeScaling::None => 1.0,
         RopeScaling::Linear { factor } => factor,
         // The new base is the old one to the power of d / (d - 2).
-        RopeScaling::Dynamic { .. } if rotary_dim == 2 => {
+        RopeScaling::Dynamic { .. } | RopeScaling::DynamicSteps { .. } if rotary_dim == 2 => {
             return Err("dynamic rotary scaling needs more than 2 rotated dimensions".into());
         }
         RopeScaling::Dynamic { factor, .. } => factor,
+        RopeScaling::DynamicSteps { .. } => 1.0,
         RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, .. } => {
             if low_freq_factor <= 0.0 || high_freq_factor <= low_freq_factor {
                 return Err(format!(

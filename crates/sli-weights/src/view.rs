@@ -79,6 +79,18 @@ impl View {
                 };
                 self.reorder_rows((0..first).map(|row| row - row % head_dim + in_head(row % head_dim)));
             }
+            LoadOp::JoinRopeHalves { head_dim } => {
+                if !head_dim.is_multiple_of(4) || head_dim == 0 || !first.is_multiple_of(head_dim) {
+                    return Err(format!("two rotations in heads of {head_dim}, of {first} rows"));
+                }
+                let quarter = head_dim / 4;
+                let in_head = |row: usize| match row / quarter {
+                    1 => row + quarter,
+                    2 => row - quarter,
+                    _ => row,
+                };
+                self.reorder_rows((0..first).map(|row| row - row % head_dim + in_head(row % head_dim)));
+            }
             LoadOp::AddOne => {}
         }
         Ok(self)
@@ -265,6 +277,12 @@ mod tests {
                     }
                     self.rows(&order)
                 }
+                LoadOp::JoinRopeHalves { head_dim } => {
+                    let quarters = |head: usize| [0, 2, 1, 3].map(|quarter| head + quarter * head_dim / 4);
+                    let starts = (0..self.shape[0]).step_by(head_dim).flat_map(quarters);
+                    let order: Vec<_> = starts.flat_map(|start| start..start + head_dim / 4).collect();
+                    self.rows(&order)
+                }
                 LoadOp::AddOne => self.clone(),
             }
         }
@@ -293,14 +311,16 @@ mod tests {
 
     #[test]
     fn every_chain_of_steps_agrees_with_the_steps_one_by_one() {
-        use LoadOp::{AddOne, DropAxis, SelectExpert, TakeRows, Transpose, UnpermuteRope};
+        use LoadOp::{AddOne, DropAxis, JoinRopeHalves, SelectExpert, TakeRows, Transpose, UnpermuteRope};
         let rope = UnpermuteRope { head_dim: 8, rotary_dim: 4 };
         let slice = TakeRows { groups: 1, block: 48, start: 16 };
         let per_head = TakeRows { groups: 2, block: 24, start: 8 };
         let interleaved = TakeRows { groups: 24, block: 2, start: 1 };
         let experts = SelectExpert { count: 4 };
         type Chain<'a> = (&'a [usize], &'a [(LoadOp, usize)]);
-        let chains: [Chain; 14] = [
+        let chains: [Chain; 16] = [
+            (&[32, 3], &[(JoinRopeHalves { head_dim: 16 }, 32)]),
+            (&[48], &[(per_head, 16), (JoinRopeHalves { head_dim: 8 }, 16)]),
             (&[5, 7], &[]),
             (&[5], &[(AddOne, 5)]),
             (&[300, 140], &[(Transpose, 140)]),

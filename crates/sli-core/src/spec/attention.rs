@@ -26,6 +26,31 @@ pub struct AttentionSpec {
     pub bias: ProjectionBias,
     /// Norms on queries and keys.
     pub qk_norm: Option<QkNorm>,
+    /// How queries grow with their position.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<Temperature>,
+}
+
+/// How queries grow with their position, so that attention over many keys stays sharp.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Temperature {
+    /// By ln(i + 1) / ln(original_length) from the position on where that exceeds one (Su 2021; Qwen).
+    LogLength {
+        /// The length of samples in training.
+        original_length: usize,
+    },
+}
+
+impl Temperature {
+    /// What the query at position `i` is multiplied by.
+    pub fn factor(self, i: usize) -> f64 {
+        match self {
+            Self::LogLength { original_length } => {
+                (((i + 1) as f64).ln() / (original_length as f64).ln()).max(1.0)
+            }
+        }
+    }
 }
 
 /// Which projections of an attention have a bias.
@@ -63,6 +88,46 @@ pub enum Mask {
     },
     /// All of its sample.
     Bidirectional,
+    /// The prompt as a whole, and beyond it j <= i.
+    Prompt(Prompt),
+}
+
+/// Where the prompt of a sample ends, in models that fill a blank in it with an autoregressive answer (GLM, Du et
+/// al. 2021). Every sample has such tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// The token that stands for the blank at the end of a text; where a sample has none, it has the next.
+    pub final_blank: u32,
+    /// The token that stands for a blank within a text.
+    pub inner_blank: u32,
+    /// The token that the answer starts with, the first after the prompt.
+    pub answer: u32,
+}
+
+/// A sample's prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PromptSpan {
+    /// Tokens of the prompt.
+    pub length: usize,
+    /// Where the blank stands.
+    pub blank: usize,
+}
+
+impl Prompt {
+    /// Finds the prompt of a sample.
+    ///
+    /// # Errors
+    /// A phrase that names the token that the sample lacks.
+    pub fn find(&self, sample: &[u32]) -> Result<PromptSpan, String> {
+        let first = |token| sample.iter().position(|id| *id == token);
+        let Self { final_blank, inner_blank, answer } = *self;
+        let blank = first(final_blank).or_else(|| first(inner_blank));
+        let blank = blank.ok_or_else(|| {
+            format!("it has no blank to fill: neither token {final_blank} nor token {inner_blank}")
+        })?;
+        let length = first(answer).ok_or_else(|| format!("its prompt has no end: no token {answer}"))?;
+        Ok(PromptSpan { length, blank })
+    }
 }
 
 /// How positions come into attention.
@@ -73,6 +138,15 @@ pub enum Position {
     None,
     /// Queries and keys are rotated (Su et al. 2021).
     Rope(RopeSpec),
+    /// Two rotations at once (GLM). In either half of the pairs, the first half of a head's dimensions turns by where
+    /// a token stands in the text (for tokens of the answer: where the blank stands), the second by how far it is
+    /// into the answer, which counts from one. Checkpoints that keep the halves apart are permuted at load time.
+    RopeInBlocks {
+        /// Of each of the two; `rotary_dim` is half a head.
+        rope: RopeSpec,
+        /// How answers are told from prompts.
+        prompt: Prompt,
+    },
     /// A learned bias per head and bucket of the distance j - i (Raffel et al. 2020, T5).
     RelativeBias {
         /// Rows of the table.
@@ -111,6 +185,12 @@ pub enum RopeScaling {
     Dynamic {
         /// How much longer than the original the context is meant to become.
         factor: f64,
+        /// The length up to which nothing changes.
+        original_max_positions: usize,
+    },
+    /// The same in steps: at k times the original length, rounded up to a power of two, the base grows as by a
+    /// factor of 2k - 1 (Qwen).
+    DynamicSteps {
         /// The length up to which nothing changes.
         original_max_positions: usize,
     },

@@ -13,6 +13,16 @@ pub struct HeadSpec {
     pub bias: bool,
     /// The hidden state is multiplied by this first.
     pub scale: Option<f64>,
+    /// Is each row of the matrix brought to length one (Baichuan 2)?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unit_rows: bool,
+}
+
+impl HeadSpec {
+    /// One matrix and nothing else.
+    pub fn plain(vocab_size: usize) -> Self {
+        Self { vocab_size, transform: None, bias: false, scale: None, unit_rows: false }
+    }
 }
 
 /// Dense, activation, norm: the transform of masked language model heads.

@@ -13,7 +13,8 @@ mod ssm;
 use serde::{Deserialize, Serialize};
 
 pub use attention::{
-    AttentionSpec, Mask, Position as PositionSpec, ProjectionBias, QkNorm, RopeScaling, RopeSpec,
+    AttentionSpec, Mask, Position as PositionSpec, ProjectionBias, Prompt, PromptSpan, QkNorm, RopeScaling,
+    RopeSpec, Temperature,
 };
 pub use embedding::{EmbeddingSpec, LearnedPositions};
 pub use ffn::{Activation, Ffn, MlpSpec, MoeSpec, RouterSpec, Scoring};
@@ -114,6 +115,14 @@ impl ModelSpec {
         self.stacks.iter().map(|stack| stack.layers.len()).sum()
     }
 
+    /// How prompts are told from answers, in models whose attention depends on it.
+    pub fn prompt(&self) -> Option<Prompt> {
+        self.stacks.iter().flat_map(|stack| &stack.layers).find_map(|block| match &block.mixer {
+            Mixer::Attention(AttentionSpec { mask: Mask::Prompt(prompt), .. }) => Some(*prompt),
+            _ => None,
+        })
+    }
+
     /// Do the tokens of the last stack only see those before them, so that a score of each token given the ones
     /// before it means something?
     pub fn is_causal(&self) -> bool {
@@ -173,11 +182,16 @@ pub enum Mixer {
 }
 
 /// Where the norms stand, and what is added to what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Residual {
     /// x + f(norm(x)), for each branch in turn.
     PreNorm,
     /// norm(x + f(x)), for each branch in turn.
     PostNorm,
+    /// scale * n + f(n) with n = norm(x), for each branch in turn (GLM-130B and ChatGLM-6B).
+    FromNorm {
+        /// What the normalised input is multiplied by on its way past the branch.
+        scale: f64,
+    },
 }

@@ -49,7 +49,8 @@ impl Tokenization<'_> {
                 let tokenized = match &read.record {
                     Ok(record) => {
                         let tokens = tokens.next().unwrap_or_else(|| Err("it was not tokenized".into()));
-                        tokens.and_then(|tokens| self.checked(record, tokens)).map(|tokens| (record, tokens))
+                        let checked = tokens.and_then(|tokens| self.checked(record, tokens));
+                        checked.and_then(|tokens| self.after_prompt(record, tokens)).map(|t| (record, t))
                     }
                     Err(message) => Err(message.clone()),
                 };
@@ -79,6 +80,19 @@ impl Tokenization<'_> {
         if let (Some(positions), Some(table)) = (&record.position_ids, &stacks[0].embedding.positions) {
             check_ids(positions, table.count, "position")?;
         }
+        Ok(tokens)
+    }
+
+    /// In models that see a prompt as a whole, only the answer is scored.
+    fn after_prompt(&self, record: &Record, mut tokens: Tokens) -> Result<Tokens, String> {
+        let Some(prompt) = self.spec.prompt() else { return Ok(tokens) };
+        if record.position_ids.is_some() {
+            return Err("it has position_ids, but this model makes positions from the tokens".into());
+        }
+        let kept = tokens.input.len().min(self.max_length.unwrap_or(usize::MAX));
+        let span = prompt.find(&tokens.input[..kept])?;
+        // The token that starts the answer is given, too.
+        tokens.scored_from = tokens.scored_from.max(span.length + 1);
         Ok(tokens)
     }
 }

@@ -70,6 +70,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
         let (width, device) = (input.width(), self.factory.device());
         let context = ChunkContext {
             offsets: &chunk.offsets,
+            tokens: self.samples.sequences(stack).ids(chunk.samples.clone()),
             positions: self.positions(chunk, stack),
             rope: &self.rope,
             encoder: encoder.as_ref(),

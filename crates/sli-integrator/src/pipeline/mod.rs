@@ -249,6 +249,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
                 let positions = self.positions(&chunk, stack);
                 let context = ChunkContext {
                     offsets: &chunk.offsets,
+                    tokens: ids,
                     positions,
                     rope: &self.rope,
                     encoder: None,

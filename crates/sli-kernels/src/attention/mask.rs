@@ -9,6 +9,8 @@ pub enum Mask {
     Causal,
     /// `i - w < j <= i`: the query itself and the w - 1 keys before it.
     CausalWindow(usize),
+    /// `j <= i` or `j < p`: the first p keys are seen by every query.
+    Prefix(usize),
     /// Every key of the sample.
     Bidirectional,
     /// `|i - j| <= w`
@@ -23,6 +25,7 @@ impl Mask {
         let (first, end) = match self {
             Mask::Causal => (0, i + 1),
             Mask::CausalWindow(w) => ((i + 1).saturating_sub(w), i + 1),
+            Mask::Prefix(p) => (0, p.max(i + 1)),
             Mask::Bidirectional => (0, keys),
             Mask::BidirectionalWindow(w) => (i.saturating_sub(w), i.saturating_add(w).saturating_add(1)),
             Mask::Chunked(c) => (i - i % c.max(1), i + 1),

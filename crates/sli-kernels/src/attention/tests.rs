@@ -40,6 +40,7 @@ fn reference(
                     let visible = match a.mask {
                         Mask::Causal => y <= x,
                         Mask::CausalWindow(w) => x - (w as i64) < y && y <= x,
+                        Mask::Prefix(p) => y <= x || y < p as i64,
                         Mask::Bidirectional => true,
                         Mask::BidirectionalWindow(w) => (x - y).abs() <= w as i64,
                         Mask::Chunked(c) => y <= x && x / c as i64 == y / c as i64,
@@ -111,6 +112,8 @@ fn masks_and_shapes_agree_with_the_definition() {
         Mask::Causal,
         Mask::CausalWindow(1),
         Mask::CausalWindow(100),
+        Mask::Prefix(1),
+        Mask::Prefix(40),
         Mask::Bidirectional,
         Mask::BidirectionalWindow(20),
         Mask::Chunked(64),

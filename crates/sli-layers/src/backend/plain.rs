@@ -125,6 +125,7 @@ fn hidden_keys<B: Backend>(
     let sees = |i: usize, j: usize| match mask {
         Mask::Causal => j <= i,
         Mask::CausalWindow(window) => j <= i && i < j + window,
+        Mask::Prefix(prefix) => j <= i || j < prefix,
         Mask::Bidirectional => true,
         Mask::BidirectionalWindow(reach) => i.abs_diff(j) <= reach,
         Mask::Chunked(size) => j <= i && i / size == j / size,

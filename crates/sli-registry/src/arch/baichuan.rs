@@ -1,5 +1,5 @@
 //! Baichuan-7B (Baichuan 2023): Llama with queries, keys and values in one matrix. The larger and later models of
-//! this name have other positions or another head.
+//! this name have other positions (13B) or a head whose rows have length one (Baichuan2).
 
 use sli_core::{Family, ModelSpec, Result, TensorRole, WeightMap};
 
@@ -22,13 +22,14 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     // Released configs do not say it otherwise: Baichuan2 has another vocabulary, and ALiBi needs no maximum.
     const BAICHUAN2_VOCAB_SIZE: usize = 125_696;
     config.ignore(&["model_max_length"]);
-    if config.usize("vocab_size")? == BAICHUAN2_VOCAB_SIZE || config.bool_or("norm_head", false)? {
-        return Err(config.error("the normalised head of Baichuan2 is not supported"));
-    }
     if !config.has("max_position_embeddings") {
         return Err(config.error("the ALiBi positions of Baichuan-13B are not supported"));
     }
-    llama::spec(config)
+    let mut spec = llama::spec(config)?;
+    if let Some(head) = &mut spec.head {
+        head.unit_rows = config.bool_or("norm_head", head.vocab_size == BAICHUAN2_VOCAB_SIZE)?;
+    }
+    Ok(spec)
 }
 
 fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {

@@ -36,7 +36,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     require(config, "static_position_embeddings", false)?;
     let stacks = vec![stack(config, StackKind::Encoder)?, stack(config, StackKind::Decoder)?];
     let vocab_size = config.usize("vocab_size")?;
-    let head = HeadSpec { vocab_size, transform: None, bias: true, scale: None };
+    let head = HeadSpec { bias: true, ..HeadSpec::plain(vocab_size) };
     let num_positions = config.usize("max_position_embeddings")?;
     let mut spec = model(stacks, has_lm_head(config).then_some(head), Some(num_positions));
     spec.decoder_start = Some(config.token_id("decoder_start_token_id")?.unwrap_or(2));

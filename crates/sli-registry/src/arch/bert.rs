@@ -67,8 +67,8 @@ pub(crate) fn spec(config: &HfConfig) -> Result<ModelSpec> {
         final_norm: None,
     };
     let transform = Some(HeadTransform { activation, norm });
-    let head = has_lm_head(config).then_some(HeadSpec { vocab_size, transform, bias: true, scale: None });
-    Ok(model(vec![stack], head, Some(num_positions)))
+    let head = HeadSpec { transform, bias: true, ..HeadSpec::plain(vocab_size) };
+    Ok(model(vec![stack], has_lm_head(config).then_some(head), Some(num_positions)))
 }
 
 pub(crate) fn weights(config: &HfConfig, _spec: &ModelSpec) -> Result<WeightMap> {

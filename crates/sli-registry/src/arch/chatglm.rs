@@ -1,10 +1,10 @@
 //! ChatGLM2, ChatGLM3, CodeGeeX2 and GLM-4-9B as first released (GLM Team 2024): the mathematics of `glm` under other
-//! names, with queries, keys and values in one matrix.
+//! names, with queries, keys and values in one matrix. ChatGLM-6B goes by the same names and is another model.
 
 use serde_json::json;
 use sli_core::{Family, Ffn, HeadSpec, Mixer, ModelSpec, Result, StackMap, TensorRole, WeightMap};
 
-use super::llama;
+use super::{chatglm_6b, llama};
 use crate::architecture::{Architecture, KnownModel};
 use crate::blocks::{attentions, require};
 use crate::config::HfConfig;
@@ -16,6 +16,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     model_types: &["chatglm"],
     architectures: &["ChatGLMModel", "ChatGLMForConditionalGeneration"],
     known_models: &[
+        KnownModel::new("ChatGLM-6B", "THUDM/chatglm-6b", "a prompt seen as a whole, two rotations per head"),
         KnownModel::new("ChatGLM2-6B", "THUDM/chatglm2-6b", ""),
         KnownModel::new("ChatGLM3-6B", "THUDM/chatglm3-6b", ""),
         KnownModel::new("ChatGLM3-6B-32k", "THUDM/chatglm3-6b-32k", "rotary base 5e5"),
@@ -26,9 +27,14 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     weights,
 };
 
+/// Is it the first version? Only the later ones name the width of the MLP so.
+fn is_chatglm_6b(config: &HfConfig) -> bool {
+    !config.has("ffn_hidden_size")
+}
+
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
-    if !config.has("ffn_hidden_size") {
-        return Err(config.error("'ffn_hidden_size' is missing: the first ChatGLM-6B is not supported"));
+    if is_chatglm_6b(config) {
+        return chatglm_6b::spec(config);
     }
     // How products are scaled and rounded on the way to the same result.
     config.ignore(&[
@@ -37,7 +43,10 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
         "fp32_residual_connection",
     ]);
     // Fusions, parts of another task, and what the attention's own names say.
-    config.ignore(&["bias_dropout_fusion", "pre_seq_len", "prefix_projection", "quantization_bit"]);
+    config.ignore(&["bias_dropout_fusion", "pre_seq_len", "prefix_projection"]);
+    if config.count_or("quantization_bit", 0)? != 0 {
+        return Err(config.invalid("quantization_bit", "0: its own integer format is not supported"));
+    }
     config.ignore(&["interleaved_qkv", "rotary_percent"]);
     require(config, "rmsnorm", true)?;
     require(config, "post_layer_norm", true)?;
@@ -64,11 +73,14 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     let mut spec = llama::spec(&config.with(renamed))?;
     attentions(&mut spec).for_each(|(_, attention)| attention.bias.output = bias);
     // The class has a head, whatever its name ends in.
-    spec.head = Some(HeadSpec { vocab_size, transform: None, bias: false, scale: None });
+    spec.head = Some(HeadSpec::plain(vocab_size));
     Ok(spec)
 }
 
-fn weights(_config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
+fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
+    if is_chatglm_6b(config) {
+        return chatglm_6b::weights(config, spec);
+    }
     use TensorRole::*;
     let mut stack = StackMap::default();
     stack.module(TokenEmbedding, "{prefix}embedding.word_embeddings");

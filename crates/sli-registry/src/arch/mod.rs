@@ -6,6 +6,7 @@ mod baichuan;
 mod bart;
 mod bert;
 mod chatglm;
+mod chatglm_6b;
 mod distilbert;
 mod ernie4_5;
 mod eurobert;

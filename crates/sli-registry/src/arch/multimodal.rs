@@ -133,7 +133,7 @@ fn text(config: &HfConfig) -> Result<HfConfig> {
 /// Whatever the class is called, there is a head.
 fn with_head(mut spec: ModelSpec) -> Result<ModelSpec> {
     let vocab_size = spec.stacks[0].embedding.vocab_size;
-    spec.head = Some(HeadSpec { vocab_size, transform: None, bias: false, scale: None });
+    spec.head = Some(HeadSpec::plain(vocab_size));
     Ok(spec)
 }
 

@@ -37,7 +37,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     attentions(&mut spec).for_each(|(_, attention)| attention.mask = Mask::Bidirectional);
     spec.stacks[0].kind = StackKind::Encoder;
     let vocab_size = spec.stacks[0].embedding.vocab_size;
-    spec.head = spec.head.map(|_| HeadSpec { vocab_size, transform: None, bias: true, scale: None });
+    spec.head = spec.head.map(|_| HeadSpec { bias: true, ..HeadSpec::plain(vocab_size) });
     Ok(spec)
 }
 

@@ -1,8 +1,11 @@
 //! Qwen (Bai et al. 2023), the first version: the mathematics of Qwen2 under other names. Beyond `seq_length` it
-//! changes its rotation and the temperature of its attention; samples end there.
+//! stretches its rotation in steps and sharpens its attention by the logarithm of the position.
 
 use serde_json::json;
-use sli_core::{Family, ModelSpec, ProjectionBias, Result, StackMap, TensorRole, WeightMap};
+use sli_core::{
+    Family, ModelSpec, PositionSpec, ProjectionBias, Result, RopeScaling, StackMap, Temperature, TensorRole,
+    WeightMap,
+};
 
 use super::llama;
 use crate::architecture::{Architecture, KnownModel};
@@ -24,8 +27,6 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 };
 
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
-    // Both act beyond seq_length only, where samples end.
-    config.ignore(&["use_dynamic_ntk", "use_logn_attn", "max_position_embeddings"]);
     // Number formats, kernels, other inputs.
     config.ignore(&["bf16", "fp16", "fp32", "onnx_safe", "softmax_in_fp32", "use_cache_kernel"]);
     config.ignore(&["use_cache_quantization", "visual"]);
@@ -39,10 +40,21 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
         "rms_norm_eps": config.f64_or("layer_norm_epsilon", 1e-6)?,
         "rope_theta": config.f64_or("rotary_emb_base", 10_000.0)?,
         "partial_rotary_factor": config.f64_or("rotary_pct", 1.0)?,
-        "max_position_embeddings": config.usize("seq_length")?,
     });
     let mut spec = llama::spec(&config.with(renamed))?;
-    attentions(&mut spec).for_each(|(_, attention)| attention.bias = ProjectionBias::qkv(true));
+    let seq_length = config.usize("seq_length")?;
+    let stretched = config.bool_or("use_dynamic_ntk", true)?;
+    let sharpened = config.bool_or("use_logn_attn", true)?;
+    // Where the released code's table of logarithms ends.
+    const LOGARITHMS: usize = 32_767;
+    spec.max_length = if sharpened { Some(LOGARITHMS) } else { Some(seq_length).filter(|_| !stretched) };
+    for (_, attention) in attentions(&mut spec) {
+        attention.bias = ProjectionBias::qkv(true);
+        attention.temperature = sharpened.then_some(Temperature::LogLength { original_length: seq_length });
+        if let (true, PositionSpec::Rope(rope)) = (stretched, &mut attention.position) {
+            rope.scaling = RopeScaling::DynamicSteps { original_max_positions: seq_length };
+        }
+    }
     Ok(spec)
 }
 

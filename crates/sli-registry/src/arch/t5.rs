@@ -58,7 +58,7 @@ pub(crate) fn spec(config: &HfConfig) -> Result<ModelSpec> {
         stacks.push(stack(config, StackKind::Decoder, decoder_layers)?);
     }
     let scale = scales_decoder_output(config)?.then(|| (hidden_size as f64).powf(-0.5));
-    let head = HeadSpec { vocab_size, transform: None, bias: false, scale };
+    let head = HeadSpec { scale, ..HeadSpec::plain(vocab_size) };
     let mut spec = model(stacks, (has_lm_head(config) && !encoder_only).then_some(head), None);
     if !encoder_only {
         let start = config.token_id("decoder_start_token_id")?.or(config.token_id("pad_token_id")?);

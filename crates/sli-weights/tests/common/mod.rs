@@ -61,6 +61,7 @@ pub(crate) fn spec(layers: usize, ffn: &Ffn) -> ModelSpec {
         position: PositionSpec::None,
         bias: ProjectionBias::qkv(false),
         qk_norm: None,
+        temperature: None,
     };
     let block = BlockSpec {
         mixer: Mixer::Attention(attention),
@@ -80,7 +81,7 @@ pub(crate) fn spec(layers: usize, ffn: &Ffn) -> ModelSpec {
         architecture: "test".into(),
         family: Family::Llama,
         stacks: vec![stack],
-        head: Some(HeadSpec { vocab_size: 6, transform: None, bias: false, scale: None }),
+        head: Some(HeadSpec::plain(6)),
         max_length: None,
         decoder_start: None,
     }
