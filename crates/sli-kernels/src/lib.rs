@@ -1,7 +1,7 @@
 //! CPU kernels over plain slices for transformer and state-space layers.
 //!
-//! * [`linear`]: products with a weight [`Matrix`] as it is stored (floats of 32, 16 and 8 bits, integers of 8 and 4
-//!   bits with scales). Weights are widened in registers or in a block of cache size, never as a whole.
+//! * [`linear`]: products with a weight [`Matrix`] as it is stored (floats of 32, 16, 8 and 4 bits, integers of 8 and 4
+//!   bits, with their scales). Weights are widened in registers or in a block of cache size, never as a whole.
 //! * [`attention`]: tile by tile with a running softmax, over packed samples.
 //! * [`rms_norm`], [`layer_norm`], [`activate`], [`gated_activation`], [`rope`], [`softmax_rows`].
 //! * [`selective_scan`] and [`causal_conv1d`] for state-space layers.

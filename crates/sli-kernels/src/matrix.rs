@@ -4,7 +4,7 @@ use std::fmt;
 
 use half::{bf16, f16};
 
-use crate::formats::{Fp8Rows, IntRows, PlainRows, Rows};
+use crate::formats::{Fp8Rows, Int4, Int8Rows, Mxfp4, NibbleRows, Nvfp4, PlainRows, Rows};
 
 /// A weight matrix of `rows` (outputs) by `columns` (inputs), row-major, as stored.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +60,24 @@ pub enum Format<'a> {
         zero_points: Option<&'a [f32]>,
         /// Columns that share a scale.
         group: usize,
+    },
+    /// MXFP4: 4-bit floats e2m1 that share a power of two in 32 columns, `w = e2m1(code) * 2^(scale - 127)`. A scale of
+    /// 255 is NaN.
+    Mxfp4 {
+        /// Two values a byte, the even column in the low half: `[rows, ceil(columns / 2)]`.
+        codes: &'a [u8],
+        /// Exponents (e8m0), `[rows, ceil(columns / 32)]`.
+        scales: &'a [u8],
+    },
+    /// NVFP4: 4-bit floats e2m1 that share an 8-bit scale in 16 columns,
+    /// `w = e2m1(code) * (e4m3(scale) * global_scale)`.
+    Nvfp4 {
+        /// Two values a byte, the even column in the low half: `[rows, ceil(columns / 2)]`.
+        codes: &'a [u8],
+        /// Codes e4m3, `[rows, ceil(columns / 16)]`.
+        scales: &'a [u8],
+        /// A scale for the whole matrix.
+        global_scale: f32,
     },
 }
 
@@ -150,6 +168,14 @@ impl Matrix<'_> {
                 length("codes", rows, columns.div_ceil(2), codes.len())?;
                 grouped(scales, zero_points, group)
             }
+            Format::Mxfp4 { codes, scales } => {
+                length("codes", rows, columns.div_ceil(2), codes.len())?;
+                length("scales", rows, columns.div_ceil(Mxfp4::GROUP), scales.len())
+            }
+            Format::Nvfp4 { codes, scales, .. } => {
+                length("codes", rows, columns.div_ceil(2), codes.len())?;
+                length("scales", rows, columns.div_ceil(Nvfp4::GROUP), scales.len())
+            }
         }
     }
 
@@ -191,10 +217,16 @@ impl Matrix<'_> {
                 with.run(Fp8Rows { codes, scales, columns, block_rows, block_columns })
             }
             Format::Int8 { codes, scales, zero_points, group } => {
-                with.run(IntRows { codes, scales, zero_points, columns, group })
+                with.run(Int8Rows { codes, scales, zero_points, columns, group })
             }
             Format::Int4 { codes, scales, zero_points, group } => {
-                with.run(IntRows { codes, scales, zero_points, columns, group })
+                with.run(NibbleRows { codes, columns, groups: Int4 { scales, zero_points, group } })
+            }
+            Format::Mxfp4 { codes, scales } => {
+                with.run(NibbleRows { codes, columns, groups: Mxfp4 { scales } })
+            }
+            Format::Nvfp4 { codes, scales, global_scale } => {
+                with.run(NibbleRows { codes, columns, groups: Nvfp4 { scales, global_scale } })
             }
         }
     }

@@ -1,6 +1,7 @@
 //! 8-bit floats e4m3 with a scale for each block of rows and columns.
 
 use super::{Encoding, Rows, Storage, for_each_run};
+use crate::product::{Arithmetic, F};
 use crate::simd::{Simd, e4m3_to_f32};
 
 #[derive(Clone, Copy)]
@@ -12,15 +13,26 @@ pub(crate) struct Fp8Rows<'a> {
     pub(crate) block_columns: usize,
 }
 
+impl Fp8Rows<'_> {
+    /// # Safety
+    /// As for [`Rows::units`], for `LANES` values.
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(&self, s: S, row: usize, column: usize, scale: S::F) -> S::F {
+        // SAFETY: the caller vouches for LANES codes from here on in the row.
+        let value = unsafe { s.load_e4m3(self.codes.as_ptr().add(row * self.columns + column)) };
+        s.mul(value, scale)
+    }
+}
+
 impl Rows for Fp8Rows<'_> {
-    type Scale<S: Simd> = S::F;
+    type Scale<A: Arithmetic> = F<A>;
 
     fn columns(&self) -> usize {
         self.columns
     }
 
     #[inline(always)]
-    fn run(&self) -> usize {
+    fn run<A: Arithmetic>(&self) -> usize {
         self.block_columns
     }
 
@@ -30,16 +42,21 @@ impl Rows for Fp8Rows<'_> {
     }
 
     #[inline(always)]
-    fn scale<S: Simd>(&self, simd: S, place: usize) -> S::F {
+    fn scale<A: Arithmetic>(&self, a: A, first: usize, run: usize) -> F<A> {
         // What the codes are divided by comes back here, exactly: it is a power of two.
-        simd.splat(self.scales[place] * 256.0)
+        a.simd().splat(self.scales[first + run] * 256.0)
     }
 
     #[inline(always)]
-    unsafe fn vector<S: Simd>(&self, simd: S, row: usize, column: usize, scale: S::F) -> S::F {
-        // SAFETY: the caller vouches for LANES codes from here on in the row.
-        let value = unsafe { simd.load_e4m3(self.codes.as_ptr().add(row * self.columns + column)) };
-        simd.mul(value, scale)
+    unsafe fn units<A: Arithmetic>(&self, a: A, row: usize, column: usize, scale: F<A>) -> F<A> {
+        // SAFETY: the caller vouches for the values.
+        unsafe {
+            let first = self.vector(a.simd(), row, column, scale);
+            if A::VALUES == 1 {
+                return a.round(first, first);
+            }
+            a.round(first, self.vector(a.simd(), row, column + A::S::LANES, scale))
+        }
     }
 
     #[inline(always)]

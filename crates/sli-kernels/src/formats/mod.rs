@@ -1,15 +1,23 @@
-//! Weight formats: how stored values become f32 in registers. Each file holds one family of formats.
+//! Weight formats: how stored values become the inputs of products in registers. Each file holds one format, except
+//! that [`nibble`] is what all formats of 4 bits share.
 
 mod fp8;
-mod int;
+mod int4;
+mod int8;
+mod mxfp4;
+mod nibble;
+mod nvfp4;
 mod plain;
 
 pub(crate) use fp8::Fp8Rows;
-use half::bf16;
-pub(crate) use int::IntRows;
+pub(crate) use int4::Int4;
+pub(crate) use int8::Int8Rows;
+pub(crate) use mxfp4::Mxfp4;
+pub(crate) use nibble::NibbleRows;
+pub(crate) use nvfp4::Nvfp4;
 pub(crate) use plain::PlainRows;
 
-use crate::simd::Simd;
+use crate::product::{Arithmetic, F};
 
 /// Where the values of a matrix are: row `r` begins `r * pitch` bytes after `start`, and values take `bits` each.
 #[derive(Clone, Copy)]
@@ -32,35 +40,29 @@ pub(crate) enum Encoding {
 /// The rows of a weight matrix. Values come in *runs*: columns that share a scale.
 pub(crate) trait Rows: Copy + Send + Sync {
     /// What the values of a run share.
-    type Scale<S: Simd>: Copy;
+    type Scale<A: Arithmetic>: Copy;
 
     fn columns(&self) -> usize;
 
-    /// Columns of a run.
-    fn run(&self) -> usize;
+    /// Columns of a run. An arithmetic may be served better by longer ones than the format has.
+    fn run<A: Arithmetic>(&self) -> usize;
 
-    /// The place of the first run of a row among all scales.
+    /// The place of the first scale of a row among all scales.
     fn first_scale(&self, row: usize) -> usize;
 
-    fn scale<S: Simd>(&self, simd: S, place: usize) -> Self::Scale<S>;
+    /// The scale of the run with this index within a row whose first scale is at `first`.
+    fn scale<A: Arithmetic>(&self, a: A, first: usize, run: usize) -> Self::Scale<A>;
 
-    /// The values at `column..column + LANES` of a row.
+    /// The units of the values at `column..column + LANES * VALUES` of a row.
     /// # Safety
-    /// They lie within the row and within the run that `scale` belongs to; `column` is even.
-    unsafe fn vector<S: Simd>(&self, simd: S, row: usize, column: usize, scale: Self::Scale<S>) -> S::F;
+    /// They lie within the row and within the run that `scale` belongs to; `column` is a multiple of as many.
+    unsafe fn units<A: Arithmetic>(&self, a: A, row: usize, column: usize, scale: Self::Scale<A>) -> F<A>;
 
     /// The values at `column..column + out.len()` of a row, wherever runs begin and end.
     fn widen(&self, row: usize, column: usize, out: &mut [f32]);
 
     /// How the values lie in memory.
     fn storage(&self) -> Storage;
-
-    /// The stored values from `column` on, where they are bf16.
-    #[inline(always)]
-    fn as_bf16(&self, row: usize, column: usize) -> Option<*const bf16> {
-        let Storage { start, pitch, encoding, .. } = self.storage();
-        (encoding == Encoding::Bf16).then(|| start.wrapping_add(row * pitch + 2 * column).cast())
-    }
 }
 
 /// Splits `column..column + out.len()` at the ends of runs: calls `each(run, first column, part of out)`.

@@ -3,6 +3,7 @@
 use half::{bf16, f16};
 
 use super::{Encoding, Rows, Storage};
+use crate::product::{Arithmetic, F};
 use crate::simd::Simd;
 
 #[derive(Clone, Copy)]
@@ -16,17 +17,17 @@ pub(crate) trait Float: Copy + Send + Sync + Into<f32> {
     const ENCODING: Encoding;
 
     /// # Safety
-    /// `LANES` values can be read at `p`.
-    unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F;
+    /// `LANES * VALUES` values can be read at `p`.
+    unsafe fn units<A: Arithmetic>(a: A, p: *const Self) -> F<A>;
 }
 
 impl Float for f32 {
     const ENCODING: Encoding = Encoding::F32;
 
     #[inline(always)]
-    unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F {
-        // SAFETY: the caller vouches for LANES values at `p`.
-        unsafe { simd.load_at(p) }
+    unsafe fn units<A: Arithmetic>(a: A, p: *const Self) -> F<A> {
+        // SAFETY: the caller vouches for the values.
+        unsafe { a.load(p) }
     }
 }
 
@@ -34,9 +35,9 @@ impl Float for bf16 {
     const ENCODING: Encoding = Encoding::Bf16;
 
     #[inline(always)]
-    unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F {
-        // SAFETY: the caller vouches for LANES values at `p`.
-        unsafe { simd.load_bf16(p) }
+    unsafe fn units<A: Arithmetic>(a: A, p: *const Self) -> F<A> {
+        // SAFETY: the caller vouches for the values.
+        unsafe { a.load_bf16(p) }
     }
 }
 
@@ -44,21 +45,27 @@ impl Float for f16 {
     const ENCODING: Encoding = Encoding::Other;
 
     #[inline(always)]
-    unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F {
-        // SAFETY: the caller vouches for LANES values at `p`.
-        unsafe { simd.load_f16(p) }
+    unsafe fn units<A: Arithmetic>(a: A, p: *const Self) -> F<A> {
+        // SAFETY: the caller vouches for the values.
+        unsafe {
+            let first = a.simd().load_f16(p);
+            if A::VALUES == 1 {
+                return a.round(first, first);
+            }
+            a.round(first, a.simd().load_f16(p.add(A::S::LANES)))
+        }
     }
 }
 
 impl<T: Float> Rows for PlainRows<'_, T> {
-    type Scale<S: Simd> = ();
+    type Scale<A: Arithmetic> = ();
 
     fn columns(&self) -> usize {
         self.columns
     }
 
     #[inline(always)]
-    fn run(&self) -> usize {
+    fn run<A: Arithmetic>(&self) -> usize {
         usize::MAX
     }
 
@@ -68,12 +75,12 @@ impl<T: Float> Rows for PlainRows<'_, T> {
     }
 
     #[inline(always)]
-    fn scale<S: Simd>(&self, _simd: S, _place: usize) {}
+    fn scale<A: Arithmetic>(&self, _a: A, _first: usize, _run: usize) {}
 
     #[inline(always)]
-    unsafe fn vector<S: Simd>(&self, simd: S, row: usize, column: usize, (): ()) -> S::F {
-        // SAFETY: the caller vouches for LANES values from here on in the row.
-        unsafe { T::load(simd, self.values.as_ptr().add(row * self.columns + column)) }
+    unsafe fn units<A: Arithmetic>(&self, a: A, row: usize, column: usize, (): ()) -> F<A> {
+        // SAFETY: the caller vouches for the values from here on in the row.
+        unsafe { T::units(a, self.values.as_ptr().add(row * self.columns + column)) }
     }
 
     #[inline(always)]

@@ -1,8 +1,9 @@
 use half::{bf16, f16};
 
+use crate::isa::isa;
 use crate::isa::tests::for_each_isa;
-use crate::isa::{Kernel, dispatch, isa};
 use crate::matrix::{Format, Matrix, ShapeError, WithRows};
+use crate::product::{Arithmetic, Precision, ProductKernel, dispatch_product};
 use crate::simd::Simd;
 use crate::testing::Random;
 
@@ -19,11 +20,14 @@ pub(crate) struct Stored {
     signed: Vec<i8>,
     bytes: Vec<u8>,
     scales: Vec<f32>,
+    /// Codes of scales near 1, both as e8m0 and as e4m3.
+    scale_codes: Vec<u8>,
     zero_points: Vec<f32>,
     block: (usize, usize),
 }
 
-pub(crate) const KINDS: [&str; 8] = ["f32", "bf16", "f16", "fp8", "int8", "int8 zero", "int4", "int4 zero"];
+pub(crate) const KINDS: [&str; 10] =
+    ["f32", "bf16", "f16", "fp8", "int8", "int8 zero", "int4", "int4 zero", "mxfp4", "nvfp4"];
 
 impl Stored {
     /// Random values of a few units; `group` is the length of a run for formats that have one.
@@ -42,6 +46,7 @@ impl Stored {
             brain: wide.iter().map(|&x| bf16::from_f32(x)).collect(),
             signed: bytes.iter().map(|&code| code as i8).collect(),
             scales: random.values(groups).iter().map(|x| x * 0.01).collect(),
+            scale_codes: (0..rows * columns.div_ceil(16)).map(|_| 120 + random.next() as u8 % 7).collect(),
             zero_points: random.values(groups).iter().map(|x| (x * 4.0).round()).collect(),
             wide,
             bytes,
@@ -66,14 +71,21 @@ impl Stored {
             "int8" | "int8 zero" => {
                 Format::Int8 { codes: &self.signed, scales: &self.scales, zero_points, group }
             }
-            _ => Format::Int4 {
-                codes: &self.bytes[..self.rows * self.columns.div_ceil(2)],
-                scales: &self.scales,
-                zero_points,
-                group,
+            "mxfp4" => Format::Mxfp4 {
+                codes: self.nibbles(),
+                scales: &self.scale_codes[..self.rows * self.columns.div_ceil(32)],
             },
+            "nvfp4" => {
+                Format::Nvfp4 { codes: self.nibbles(), scales: &self.scale_codes, global_scale: 0.003 }
+            }
+            _ => Format::Int4 { codes: self.nibbles(), scales: &self.scales, zero_points, group },
         };
         Matrix { rows: self.rows, columns: self.columns, format }
+    }
+
+    /// The bytes of formats of 4 bits.
+    fn nibbles(&self) -> &[u8] {
+        &self.bytes[..self.rows * self.columns.div_ceil(2)]
     }
 
     /// The value at (row, column) by the formulas in [`Format`].
@@ -89,13 +101,25 @@ impl Stored {
             "f16" => self.half[at].to_f32(),
             "fp8" => e4m3(self.bytes[at]) * self.scales[row / block_rows * groups + column / group],
             "int8" | "int8 zero" => (f32::from(self.signed[at]) - zero(0.0)) * self.scales[index],
-            _ => {
+            kind => {
                 let byte = self.bytes[row * self.columns.div_ceil(2) + column / 2];
                 let code = if column.is_multiple_of(2) { byte & 15 } else { byte >> 4 };
-                (f32::from(code) - zero(8.0)) * self.scales[index]
+                let scale = |group| self.scale_codes[row * self.columns.div_ceil(group) + column / group];
+                match kind {
+                    "mxfp4" => e2m1(code) * 2f32.powi(i32::from(scale(32)) - 127),
+                    "nvfp4" => e2m1(code) * (e4m3(scale(16)) * 0.003),
+                    _ => (f32::from(code) - zero(8.0)) * self.scales[index],
+                }
             }
         }
     }
+}
+
+/// An e2m1 code by the definition of the format.
+fn e2m1(code: u8) -> f32 {
+    let sign = if code & 8 == 0 { 1.0 } else { -1.0 };
+    let (exponent, fraction) = (i32::from(code >> 1 & 3), f32::from(code & 1) / 2.0);
+    if exponent == 0 { sign * fraction } else { sign * (1.0 + fraction) * 2f32.powi(exponent - 1) }
 }
 
 /// An e4m3 code by the definition of the format.
@@ -141,21 +165,21 @@ impl WithRows for Vectors {
     type Output = Vec<f32>;
     fn run<R: Rows>(self, rows: R) -> Vec<f32> {
         struct Read<R>(R, Vectors);
-        impl<R: Rows> Kernel for Read<R> {
+        impl<R: Rows> ProductKernel for Read<R> {
             type Output = Vec<f32>;
             #[inline(always)]
-            fn run<S: Simd>(self, s: S) -> Vec<f32> {
+            fn run<A: Arithmetic>(self, a: A) -> Vec<f32> {
                 let Self(rows, Vectors { row, columns }) = self;
                 let mut out = vec![0.0; columns];
-                for (at, out) in (0..columns).step_by(S::LANES).zip(out.chunks_exact_mut(S::LANES)) {
-                    let scale = rows.scale(s, rows.first_scale(row) + at / rows.run());
+                for (at, out) in (0..columns).step_by(A::S::LANES).zip(out.chunks_exact_mut(A::S::LANES)) {
+                    let scale = rows.scale(a, rows.first_scale(row), at / rows.run::<A>());
                     // SAFETY: `columns` is a multiple of LANES and within the row, and LANES divides the run.
-                    s.store(out, unsafe { rows.vector(s, row, at, scale) });
+                    a.simd().store(out, unsafe { rows.units(a, row, at, scale) });
                 }
                 out
             }
         }
-        dispatch(isa(), Read(rows, self))
+        dispatch_product(isa(), Precision::F32, Read(rows, self))
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) use tile::{Ahead, Combine, Layout, Lines, Tile};
 
 use half::bf16;
 
-use crate::formats::{Encoding, Rows};
+use crate::formats::Encoding;
 use crate::isa::{Isa, Kernel, dispatch};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Avx512;
@@ -36,6 +36,8 @@ pub(crate) const GROUP: usize = 24;
 /// The arithmetic of a product on one instruction set.
 pub(crate) trait Arithmetic: Copy + Send + Sync {
     type S: Simd;
+    /// What 16 codes stand for.
+    type Table: Copy;
 
     /// Values of a unit.
     const VALUES: usize;
@@ -55,16 +57,17 @@ pub(crate) trait Arithmetic: Copy + Send + Sync {
     /// `LANES * VALUES` values can be read at `p`.
     unsafe fn load_bf16(self, p: *const bf16) -> F<Self>;
 
-    /// As [`Self::load`], from a row of weights.
+    /// Units of `LANES * VALUES` values, of which `first` holds the first `LANES`; `second` counts where there are more.
+    fn round(self, first: F<Self>, second: F<Self>) -> F<Self>;
+
+    /// The inputs that 16 codes stand for: `(palette[code] - zero_point) * scale`, with (scale, zero point) of the first
+    /// and the second 16 columns of a line, which may differ where a unit holds more than one value.
+    fn table(self, palette: &[f32; 16], halves: [(f32, f32); 2]) -> Self::Table;
+
+    /// Units of `LANES * VALUES` codes of 4 bits, the even ones in the low half of each byte.
     /// # Safety
-    /// As for [`Rows::vector`], for `LANES * VALUES` values.
-    unsafe fn load_weights<R: Rows>(
-        self,
-        rows: &R,
-        row: usize,
-        column: usize,
-        scale: R::Scale<Self::S>,
-    ) -> F<Self>;
+    /// The bytes can be read at `p`.
+    unsafe fn look_up(self, table: Self::Table, p: *const u8) -> F<Self>;
 
     /// A unit for each lane, from `VALUES` rows of `LANES` values that follow one another along the summed dimension.
     /// # Safety
@@ -83,6 +86,12 @@ pub(crate) struct Exact<S>(S);
 #[derive(Clone, Copy)]
 pub(crate) struct Rounded<S>(S);
 
+/// `(palette - zero_point) * scale`
+#[inline(always)]
+fn affine<S: Simd>(s: S, palette: &[f32], (scale, zero_point): (f32, f32)) -> S::F {
+    s.mul(s.sub(s.load(palette), s.splat(zero_point)), s.splat(scale))
+}
+
 /// Pairs of bf16 for `vdpbf16ps`.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
@@ -90,6 +99,7 @@ pub(crate) struct Pairs(Avx512);
 
 impl<S: Simd> Arithmetic for Exact<S> {
     type S = S;
+    type Table = S::Table;
     const VALUES: usize = 1;
 
     #[inline(always)]
@@ -115,9 +125,23 @@ impl<S: Simd> Arithmetic for Exact<S> {
     }
 
     #[inline(always)]
-    unsafe fn load_weights<R: Rows>(self, rows: &R, row: usize, column: usize, scale: R::Scale<S>) -> S::F {
-        // SAFETY: the caller vouches for the values.
-        unsafe { rows.vector(self.0, row, column, scale) }
+    fn round(self, first: S::F, _second: S::F) -> S::F {
+        first
+    }
+
+    #[inline(always)]
+    fn table(self, palette: &[f32; 16], [first, _]: [(f32, f32); 2]) -> S::Table {
+        let mut table = self.0.table();
+        for (part, palette) in table.as_mut().iter_mut().zip(palette.chunks_exact(S::LANES)) {
+            *part = affine(self.0, palette, first);
+        }
+        table
+    }
+
+    #[inline(always)]
+    unsafe fn look_up(self, table: S::Table, p: *const u8) -> S::F {
+        // SAFETY: the caller vouches for the bytes.
+        unsafe { self.0.look_up(table, p) }
     }
 
     #[inline(always)]
@@ -129,6 +153,7 @@ impl<S: Simd> Arithmetic for Exact<S> {
 
 impl<S: Simd> Arithmetic for Rounded<S> {
     type S = S;
+    type Table = S::Table;
     const VALUES: usize = 1;
 
     #[inline(always)]
@@ -154,13 +179,23 @@ impl<S: Simd> Arithmetic for Rounded<S> {
     }
 
     #[inline(always)]
-    unsafe fn load_weights<R: Rows>(self, rows: &R, row: usize, column: usize, scale: R::Scale<S>) -> S::F {
-        match rows.as_bf16(row, column) {
-            // SAFETY: the caller vouches for the values.
-            Some(p) => unsafe { self.0.load_bf16(p) },
-            // SAFETY: as above.
-            None => self.0.round_bf16(unsafe { rows.vector(self.0, row, column, scale) }),
+    fn round(self, first: S::F, _second: S::F) -> S::F {
+        self.0.round_bf16(first)
+    }
+
+    #[inline(always)]
+    fn table(self, palette: &[f32; 16], [first, _]: [(f32, f32); 2]) -> S::Table {
+        let mut table = self.0.table();
+        for (part, palette) in table.as_mut().iter_mut().zip(palette.chunks_exact(S::LANES)) {
+            *part = self.0.round_bf16(affine(self.0, palette, first));
         }
+        table
+    }
+
+    #[inline(always)]
+    unsafe fn look_up(self, table: S::Table, p: *const u8) -> S::F {
+        // SAFETY: the caller vouches for the bytes.
+        unsafe { self.0.look_up(table, p) }
     }
 
     #[inline(always)]
@@ -173,6 +208,8 @@ impl<S: Simd> Arithmetic for Rounded<S> {
 #[cfg(target_arch = "x86_64")]
 impl Arithmetic for Pairs {
     type S = Avx512;
+    /// Two tables of 16 bf16.
+    type Table = F<Self>;
     const VALUES: usize = 2;
 
     #[inline(always)]
@@ -199,23 +236,20 @@ impl Arithmetic for Pairs {
     }
 
     #[inline(always)]
-    unsafe fn load_weights<R: Rows>(
-        self,
-        rows: &R,
-        row: usize,
-        column: usize,
-        scale: R::Scale<Avx512>,
-    ) -> F<Self> {
-        // SAFETY: the caller vouches for the values, the type for AVX512-BF16.
-        unsafe {
-            match rows.as_bf16(row, column) {
-                Some(p) => self.load_bf16(p),
-                None => x86::round_pairs(
-                    rows.vector(self.0, row, column, scale),
-                    rows.vector(self.0, row, column + 16, scale),
-                ),
-            }
-        }
+    fn round(self, first: F<Self>, second: F<Self>) -> F<Self> {
+        // SAFETY: the type vouches for AVX512-BF16.
+        unsafe { x86::round_pairs(first, second) }
+    }
+
+    #[inline(always)]
+    fn table(self, palette: &[f32; 16], [first, second]: [(f32, f32); 2]) -> F<Self> {
+        self.round(affine(self.0, palette, first), affine(self.0, palette, second))
+    }
+
+    #[inline(always)]
+    unsafe fn look_up(self, table: F<Self>, p: *const u8) -> F<Self> {
+        // SAFETY: the caller vouches for 16 bytes, the type for AVX512-BW.
+        unsafe { x86::look_up(table, p) }
     }
 
     #[inline(always)]
@@ -242,6 +276,26 @@ mod x86 {
     pub(super) unsafe fn round_pairs(first: __m512, second: __m512) -> __m512 {
         // SAFETY: called with AVX512-BF16 at hand; both types are 512 bits.
         unsafe { transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first)) }
+    }
+
+    /// 32 codes of 4 bits by a table of bf16, the first 16 by its first half.
+    /// # Safety
+    /// 16 bytes can be read at `p`.
+    #[inline(always)]
+    pub(super) unsafe fn look_up(table: __m512, p: *const u8) -> __m512 {
+        // SAFETY: called with AVX512-BW at hand.
+        unsafe {
+            let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
+            // (a | b) & c: the even code in the lower 16 bits, the odd one in the upper.
+            let codes = _mm512_ternarylogic_epi32::<0xa8>(
+                bytes,
+                _mm512_slli_epi32::<12>(bytes),
+                _mm512_set1_epi32(0x000f_000f),
+            );
+            let half = _mm512_inserti64x4::<1>(_mm512_setzero_si512(), _mm256_set1_epi32(0x0010_0010));
+            let indices = _mm512_or_si512(codes, half);
+            _mm512_castsi512_ps(_mm512_permutexvar_epi16(indices, _mm512_castps_si512(table)))
+        }
     }
 
     /// Pairs of bf16, the first from `even`, the second from `odd`.

@@ -28,20 +28,18 @@ unsafe fn pack_row<A: Arithmetic, R: Rows>(
 ) {
     let (s, lanes, width) = (a.simd(), A::S::LANES, LINE * A::VALUES);
     let Storage { start, pitch, bits, .. } = rows.storage();
-    let (mut at, end, run) = (column, column + k, rows.run());
-    if run.is_multiple_of(LINE_VALUES) || run >= rows.columns() {
-        let mut place = rows.first_scale(row) + at / run;
+    let (mut at, end, run) = (column, column + k, rows.run::<A>());
+    if run.is_multiple_of(width) || run >= rows.columns() {
+        let (first, mut index) = (rows.first_scale(row), at / run);
         let mut run_end = at - at % run;
         while at + width <= end {
-            let scale = rows.scale(s, place);
-            (place, run_end) = (place + 1, end.min(run_end.saturating_add(run)));
+            let scale = rows.scale(a, first, index);
+            (index, run_end) = (index + 1, end.min(run_end.saturating_add(run)));
             while at + width <= run_end {
                 prefetch(start.wrapping_add(row * pitch + at * bits / 8 + ahead));
                 for unit in (0..LINE).step_by(lanes) {
                     // SAFETY: a whole line is left in the run and in the row, and can be written.
-                    unsafe {
-                        s.store_at(out.add(unit), a.load_weights(&rows, row, at + unit * A::VALUES, scale));
-                    }
+                    unsafe { s.store_at(out.add(unit), rows.units(a, row, at + unit * A::VALUES, scale)) };
                 }
                 // SAFETY: the caller vouches for all lines.
                 out = unsafe { out.add(line_stride) };

@@ -41,6 +41,7 @@ unsafe fn power_of_two(n: __m256i) -> __m256 {
 impl Simd for Avx2 {
     type F = __m256;
     type Mask = __m256;
+    type Table = [__m256; 2];
 
     const LANES: usize = 8;
     const ACCUMULATORS: usize = 12;
@@ -88,6 +89,7 @@ impl Simd for Avx2 {
             let quarter = _mm_max_ps(half, _mm_movehl_ps(half, half));
             _mm_cvtss_f32(_mm_max_ss(quarter, _mm_movehdup_ps(quarter)))
         }}
+        fn table() -> [__m256; 2] { [_mm256_setzero_ps(); 2] }
         fn round_bf16(a: __m256) -> __m256 {{
             let bits = _mm256_castps_si256(a);
             let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
@@ -145,13 +147,15 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn load_u4(self, p: *const u8) -> __m256 {
+    unsafe fn look_up(self, [low, high]: [__m256; 2], p: *const u8) -> __m256 {
         // SAFETY: the caller vouches for LANES / 2 bytes at `p`.
         unsafe {
-            let bytes = _mm_cvtsi32_si128(p.cast::<i32>().read_unaligned());
-            let low = _mm_and_si128(bytes, _mm_set1_epi8(15));
-            let high = _mm_and_si128(_mm_srli_epi16::<4>(bytes), _mm_set1_epi8(15));
-            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_unpacklo_epi8(low, high)))
+            // The odd codes are moved down; a permutation looks at 3 bits, and the fourth chooses the half.
+            let bytes = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(p.cast::<i32>().read_unaligned()));
+            let codes = _mm256_or_si256(bytes, _mm256_slli_epi64::<28>(bytes));
+            let half = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(codes));
+            let (low, high) = (_mm256_permutevar8x32_ps(low, codes), _mm256_permutevar8x32_ps(high, codes));
+            _mm256_blendv_ps(low, high, half)
         }
     }
 

@@ -34,6 +34,7 @@ const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 impl Simd for Avx512 {
     type F = __m512;
     type Mask = __mmask16;
+    type Table = [__m512; 1];
 
     const LANES: usize = 16;
     const ACCUMULATORS: usize = 24;
@@ -65,6 +66,7 @@ impl Simd for Avx512 {
         fn select(mask: __mmask16, yes: __m512, no: __m512) -> __m512 { _mm512_mask_blend_ps(mask, no, yes) }
         fn sum(a: __m512) -> f32 { _mm512_reduce_add_ps(a) }
         fn largest(a: __m512) -> f32 { _mm512_reduce_max_ps(a) }
+        fn table() -> [__m512; 1] { [_mm512_setzero_ps()] }
         fn round_bf16(a: __m512) -> __m512 {{
             let bits = _mm512_castps_si512(a);
             let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
@@ -123,13 +125,13 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn load_u4(self, p: *const u8) -> __m512 {
+    unsafe fn look_up(self, [table]: [__m512; 1], p: *const u8) -> __m512 {
         // SAFETY: the caller vouches for LANES / 2 bytes at `p`.
         unsafe {
-            let bytes = _mm_loadl_epi64(p.cast());
-            let low = _mm_and_si128(bytes, _mm_set1_epi8(15));
-            let high = _mm_and_si128(_mm_srli_epi16::<4>(bytes), _mm_set1_epi8(15));
-            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_unpacklo_epi8(low, high)))
+            // The odd codes are moved down; of a code a permutation looks at 4 bits only.
+            let bytes = _mm512_cvtepu8_epi64(_mm_loadl_epi64(p.cast()));
+            let codes = _mm512_or_si512(bytes, _mm512_slli_epi64::<28>(bytes));
+            _mm512_permutexvar_ps(codes, table)
         }
     }
 

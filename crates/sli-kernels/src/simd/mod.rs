@@ -21,6 +21,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     type F: Copy;
     /// Yes or no for each lane.
     type Mask: Copy;
+    /// 16 values.
+    type Table: Copy + AsMut<[Self::F]>;
 
     /// At most 16, a power of two.
     const LANES: usize;
@@ -57,6 +59,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn sum(self, a: Self::F) -> f32;
     /// The largest lane, of lanes that are no NaN.
     fn largest(self, a: Self::F) -> f32;
+    /// Sixteen zeros.
+    fn table(self) -> Self::Table;
     /// Each lane rounded to bf16 (to nearest, ties to even), kept as f32.
     fn round_bf16(self, a: Self::F) -> Self::F;
 
@@ -80,10 +84,10 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `LANES` bytes can be read at `p`.
     unsafe fn load_i8(self, p: *const i8) -> Self::F;
-    /// Unsigned values of 4 bits, the even ones in the low half of each byte.
+    /// The entries of a table that codes of 4 bits pick, the even ones from the low half of each byte.
     /// # Safety
     /// `LANES / 2` bytes can be read at `p`.
-    unsafe fn load_u4(self, p: *const u8) -> Self::F;
+    unsafe fn look_up(self, table: Self::Table, p: *const u8) -> Self::F;
     /// Turns a square block: `to[j * to_stride + i] = from[i * from_stride + j]` for i, j below `LANES`.
     /// # Safety
     /// `LANES` rows of `LANES` values can be read at `from` and written at `to`, with these distances between rows.

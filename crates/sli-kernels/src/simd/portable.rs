@@ -54,6 +54,7 @@ fn round_to_bf16(x: f32) -> f32 {
 impl Simd for Portable {
     type F = Lanes;
     type Mask = [bool; LANES];
+    type Table = [Lanes; 2];
 
     const LANES: usize = LANES;
     const ACCUMULATORS: usize = if FUSED { 12 } else { 4 };
@@ -162,6 +163,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn table(self) -> [Lanes; 2] {
+        [Lanes([0.0; LANES]); 2]
+    }
+
+    #[inline(always)]
     fn round_bf16(self, a: Lanes) -> Lanes {
         map(a, round_to_bf16)
     }
@@ -204,10 +210,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    unsafe fn load_u4(self, p: *const u8) -> Lanes {
+    unsafe fn look_up(self, table: [Lanes; 2], p: *const u8) -> Lanes {
         // SAFETY: the caller vouches for LANES / 2 bytes at `p`.
         let bytes = unsafe { p.cast::<[u8; LANES / 2]>().read() };
-        Lanes(std::array::from_fn(|i| f32::from(bytes[i / 2] >> (4 * (i % 2)) & 15)))
+        let code = |i: usize| usize::from(bytes[i / 2] >> (4 * (i % 2)) & 15);
+        Lanes(std::array::from_fn(|i| table[code(i) / LANES].0[code(i) % LANES]))
     }
 
     #[inline(always)]
