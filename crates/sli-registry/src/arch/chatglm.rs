@@ -21,6 +21,8 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
         KnownModel::new("ChatGLM3-6B", "THUDM/chatglm3-6b", ""),
         KnownModel::new("ChatGLM3-6B-32k", "THUDM/chatglm3-6b-32k", "rotary base 5e5"),
         KnownModel::new("CodeGeeX2-6B", "THUDM/codegeex2-6b", ""),
+        KnownModel::new("GLM-4V-9B", "THUDM/glm-4v-9b", "text only"),
+        KnownModel::new("CodeGeeX4-9B", "THUDM/codegeex4-all-9b", "rotary base 5e6"),
         KnownModel::new("GLM-4-9B (remote code)", "THUDM/glm-4-9b-chat", "rotary base 5e6"),
     ],
     spec,
@@ -48,6 +50,8 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
         return Err(config.invalid("quantization_bit", "0: its own integer format is not supported"));
     }
     config.ignore(&["interleaved_qkv", "rotary_percent"]);
+    // The tower of GLM-4V, and the tokens around a picture.
+    config.ignore(&["vision_config", "boi_token_id", "eoi_token_id"]);
     require(config, "rmsnorm", true)?;
     require(config, "post_layer_norm", true)?;
     require(config, "original_rope", true)?;
@@ -108,6 +112,6 @@ fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     let mut map =
         WeightMap { prefixes: vec!["transformer.", ""], stacks: vec![stack], ..WeightMap::default() };
     map.head.module(LmHead, "{prefix}output_layer");
-    map.ignored.push("{prefix}rotary_pos_emb.inv_freq".into());
+    map.ignored.extend(["{prefix}rotary_pos_emb.inv_freq", "{prefix}vision.*"].map(String::from));
     Ok(map)
 }

@@ -7,9 +7,11 @@ mod bart;
 mod bert;
 mod chatglm;
 mod chatglm_6b;
+mod deci;
 mod distilbert;
 mod ernie4_5;
 mod eurobert;
+mod exaone;
 mod glm;
 mod gpt2;
 mod gpt_bigcode;
@@ -20,6 +22,7 @@ mod internlm2;
 mod internlm3;
 mod jina_embeddings_v3;
 mod llama;
+mod llava;
 mod mamba;
 mod megatron_bert;
 mod ministral;
@@ -39,6 +42,7 @@ mod qwen;
 mod qwen2;
 mod qwen3;
 mod qwen3_moe;
+mod qwen_multimodal;
 mod roberta;
 mod seed_oss;
 mod smollm3;
@@ -47,6 +51,7 @@ mod starcoder2;
 mod t5;
 mod umt5;
 mod xlm_roberta_xl;
+mod yi;
 
 use crate::architecture::Architecture;
 
@@ -55,13 +60,18 @@ pub const ARCHITECTURES: &[Architecture] = &[
     llama::ARCHITECTURE,
     mistral::ARCHITECTURE,
     ministral::ARCHITECTURE,
-    multimodal::MISTRAL3,
+    llava::MISTRAL3,
+    llava::LLAVA,
+    llava::SMOLVLM,
     seed_oss::ARCHITECTURE,
     internlm::ARCHITECTURE,
     internlm2::ARCHITECTURE,
     internlm3::ARCHITECTURE,
     baichuan::ARCHITECTURE,
     orion::ARCHITECTURE,
+    exaone::ARCHITECTURE,
+    yi::ARCHITECTURE,
+    deci::ARCHITECTURE,
     stablelm::ARCHITECTURE,
     starcoder2::ARCHITECTURE,
     nemotron::ARCHITECTURE,
@@ -77,12 +87,12 @@ pub const ARCHITECTURES: &[Architecture] = &[
     qwen::ARCHITECTURE,
     qwen2::ARCHITECTURE,
     qwen3::ARCHITECTURE,
-    multimodal::QWEN2_VL,
-    multimodal::QWEN2_AUDIO,
-    multimodal::QWEN2_5_OMNI,
-    multimodal::QWEN3_VL,
-    multimodal::QWEN3_VL_MOE,
-    multimodal::QWEN3_OMNI_MOE,
+    qwen_multimodal::QWEN2_VL,
+    qwen_multimodal::QWEN2_AUDIO,
+    qwen_multimodal::QWEN2_5_OMNI,
+    qwen_multimodal::QWEN3_VL,
+    qwen_multimodal::QWEN3_VL_MOE,
+    qwen_multimodal::QWEN3_OMNI_MOE,
     mixtral::ARCHITECTURE,
     qwen3_moe::ARCHITECTURE,
     bert::ARCHITECTURE,

@@ -21,6 +21,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     known_models: &[
         KnownModel::new("Qwen-7B/72B (v1)", "Qwen/Qwen-72B", ""),
         KnownModel::new("Qwen-VL", "Qwen/Qwen-VL", "text only"),
+        KnownModel::new("Qwen-Audio", "Qwen/Qwen-Audio", "text only"),
     ],
     spec,
     weights,
@@ -29,7 +30,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
     // Number formats, kernels, other inputs.
     config.ignore(&["bf16", "fp16", "fp32", "onnx_safe", "softmax_in_fp32", "use_cache_kernel"]);
-    config.ignore(&["use_cache_quantization", "visual"]);
+    config.ignore(&["use_cache_quantization", "visual", "audio"]);
     require(config, "no_bias", true)?;
     require(config, "scale_attn_weights", true)?;
     // The config counts gate and up together.
@@ -77,6 +78,7 @@ fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     let mut map = WeightMap { prefixes: vec!["transformer."], stacks: vec![stack], ..WeightMap::default() };
     let tied = config.bool_or("tie_word_embeddings", false)?;
     lm_head(&mut map, tied, &["{prefix}wte.weight"], "lm_head.weight");
-    map.ignored.extend(["{prefix}rotary_emb.inv_freq", "{prefix}visual.*"].map(String::from));
+    map.ignored
+        .extend(["{prefix}rotary_emb.inv_freq", "{prefix}visual.*", "{prefix}audio.*"].map(String::from));
     Ok(map)
 }
