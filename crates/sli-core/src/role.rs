@@ -17,8 +17,11 @@ pub enum TensorRole {
     EmbeddingNorm,
     // block: norms of the branches
     MixerNorm,
+    MixerOutNorm,
     CrossNorm,
+    CrossOutNorm,
     FfnNorm,
+    FfnOutNorm,
     // attention
     AttnQ,
     AttnK,
@@ -26,6 +29,8 @@ pub enum TensorRole {
     AttnOut,
     AttnQNorm,
     AttnKNorm,
+    AttnQHeadNorm(u32),
+    AttnKHeadNorm(u32),
     RelativeBias,
     CrossQ,
     CrossK,
@@ -70,6 +75,26 @@ impl TensorRole {
         match self {
             Self::ExpertGate(e) | Self::ExpertUp(e) | Self::ExpertDown(e) => Some(e),
             _ => None,
+        }
+    }
+
+    /// Which of several alike it is: the expert, or the head that has a norm of its own.
+    pub const fn index(self) -> Option<u32> {
+        match self {
+            Self::AttnQHeadNorm(head) | Self::AttnKHeadNorm(head) => Some(head),
+            _ => self.expert(),
+        }
+    }
+
+    /// The first of those alike, under which a [`crate::StackMap`] keeps their source.
+    pub(crate) const fn first_alike(self) -> Self {
+        match self {
+            Self::ExpertGate(_) => Self::ExpertGate(0),
+            Self::ExpertUp(_) => Self::ExpertUp(0),
+            Self::ExpertDown(_) => Self::ExpertDown(0),
+            Self::AttnQHeadNorm(_) => Self::AttnQHeadNorm(0),
+            Self::AttnKHeadNorm(_) => Self::AttnKHeadNorm(0),
+            other => other,
         }
     }
 }
@@ -136,7 +161,9 @@ impl Needs {
     }
 
     fn norm(&mut self, role: TensorRole, spec: &NormSpec, width: usize) {
-        self.tensor(role.weight(), &[width]);
+        if spec.has_weight() {
+            self.tensor(role.weight(), &[width]);
+        }
         if spec.has_bias() {
             self.tensor(role.bias(), &[width]);
         }
@@ -191,41 +218,63 @@ impl HeadSpec {
 impl BlockSpec {
     /// The tensors that the layer needs, in the order in which they are used.
     pub fn needs(&self, hidden: usize) -> Vec<TensorNeed> {
+        use TensorRole::{CrossNorm, CrossOutNorm, FfnNorm, FfnOutNorm, MixerNorm, MixerOutNorm};
         let mut needs = Needs(Vec::new());
-        needs.norm(TensorRole::MixerNorm, &self.norm, hidden);
+        let residual = self.residual;
+        let norm = |needs: &mut Needs, present: bool, role| {
+            if present {
+                needs.norm(role, &self.norm, hidden);
+            }
+        };
+        let (own, after) = (residual.norms_input() || residual.norms_sum(), residual.norms_output());
+        norm(&mut needs, own, MixerNorm);
         match &self.mixer {
             Mixer::Attention(spec) => attention(&mut needs, spec, hidden),
             Mixer::Mamba1(spec) => mamba1(&mut needs, spec, hidden),
         }
+        norm(&mut needs, after, MixerOutNorm);
         if let Some(spec) = &self.cross_attention {
-            needs.norm(TensorRole::CrossNorm, &self.norm, hidden);
+            norm(&mut needs, own, CrossNorm);
             use TensorRole::{CrossK, CrossOut, CrossQ, CrossV};
             projections(&mut needs, spec, hidden, [CrossQ, CrossK, CrossV, CrossOut]);
+            norm(&mut needs, after, CrossOutNorm);
         }
-        if let Some(ffn) = &self.ffn {
-            needs.norm(TensorRole::FfnNorm, &self.norm, hidden);
-            match ffn {
-                Ffn::Mlp(spec) => {
-                    needs.linear(TensorRole::MlpUp, spec.intermediate_size, hidden, spec.bias);
-                    needs.linear(TensorRole::MlpDown, hidden, spec.intermediate_size, spec.bias);
-                }
-                Ffn::GatedMlp(spec) => {
-                    use TensorRole::{MlpDown, MlpGate, MlpUp};
-                    gated(&mut needs, spec, hidden, [MlpGate, MlpUp, MlpDown]);
-                }
-                Ffn::Moe(spec) => moe(&mut needs, spec, hidden),
+        let Some(ffn) = &self.ffn else { return needs.0 };
+        norm(&mut needs, own && !residual.shares_norm(), FfnNorm);
+        match ffn {
+            Ffn::Mlp(spec) => {
+                needs.linear(TensorRole::MlpUp, spec.intermediate_size, hidden, spec.bias);
+                needs.linear(TensorRole::MlpDown, hidden, spec.intermediate_size, spec.bias);
             }
+            Ffn::GatedMlp(spec) => {
+                use TensorRole::{MlpDown, MlpGate, MlpUp};
+                gated(&mut needs, spec, hidden, [MlpGate, MlpUp, MlpDown]);
+            }
+            Ffn::Moe(spec) => moe(&mut needs, spec, hidden),
         }
+        norm(&mut needs, after, FfnOutNorm);
         needs.0
     }
 }
 
 fn attention(needs: &mut Needs, spec: &AttentionSpec, hidden: usize) {
-    use TensorRole::{AttnK, AttnKNorm, AttnOut, AttnQ, AttnQNorm, AttnV};
+    use TensorRole::{AttnK, AttnKHeadNorm, AttnKNorm, AttnOut, AttnQ, AttnQHeadNorm, AttnQNorm, AttnV};
     projections(needs, spec, hidden, [AttnQ, AttnK, AttnV, AttnOut]);
-    if let Some(QkNorm::PerHead(norm)) = &spec.qk_norm {
-        needs.norm(AttnQNorm, norm, spec.head_dim);
-        needs.norm(AttnKNorm, norm, spec.head_dim);
+    match &spec.qk_norm {
+        None => {}
+        Some(QkNorm::PerHead(norm) | QkNorm::PerHeadRotated(norm)) => {
+            needs.norm(AttnQNorm, norm, spec.head_dim);
+            needs.norm(AttnKNorm, norm, spec.head_dim);
+        }
+        Some(QkNorm::EachHead(norm)) => {
+            (0..spec.num_heads as u32).for_each(|head| needs.norm(AttnQHeadNorm(head), norm, spec.head_dim));
+            (0..spec.num_kv_heads as u32)
+                .for_each(|head| needs.norm(AttnKHeadNorm(head), norm, spec.head_dim));
+        }
+        Some(QkNorm::Whole(norm)) => {
+            needs.norm(AttnQNorm, norm, spec.num_heads * spec.head_dim);
+            needs.norm(AttnKNorm, norm, spec.num_kv_heads * spec.head_dim);
+        }
     }
     if let PositionSpec::RelativeBias { num_buckets, .. } = spec.position {
         needs.tensor(TensorRole::RelativeBias.weight(), &[num_buckets, spec.num_heads]);

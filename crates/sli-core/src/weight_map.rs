@@ -4,7 +4,7 @@
 //! one weight orientation ([out, in]), one RoPE pairing (rotate-half), one meaning of a norm's weight.
 //!
 //! A name pattern may hold `{prefix}` (one of [`WeightMap::prefixes`], whichever the checkpoint uses), `{layer}` and
-//! `{expert}`.
+//! `{expert}` (of roles of which there are several alike, the index: an expert or a head).
 
 use crate::role::{Part, TensorKey, TensorRole};
 
@@ -20,7 +20,8 @@ pub enum Residency {
 /// A step from what is stored to what the code expects. Steps that keep rows together cost nothing; others copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadOp {
-    /// The slab at index `{expert}` of the first dimension, which has `count` of them: [count, ...] -> [...].
+    /// The slab at the index of the role (an expert, a head) of the first dimension, which has `count` of them:
+    /// [count, ...] -> [...].
     SelectExpert {
         /// Size of the first dimension as stored.
         count: usize,
@@ -210,7 +211,7 @@ impl StackMap {
     }
 
     fn find(&self, key: TensorKey) -> Option<&WeightSource> {
-        let key = TensorKey { role: for_expert_0(key.role), part: key.part };
+        let key = TensorKey { role: key.role.first_alike(), part: key.part };
         self.entries.iter().find(|(k, _)| *k == key).map(|(_, source)| source)
     }
 }
@@ -226,8 +227,8 @@ impl WeightMap {
             if let Place::Layer { layer, .. } = place {
                 *name = name.replace("{layer}", &layer.to_string());
             }
-            if let Some(expert) = key.role.expert() {
-                *name = name.replace("{expert}", &expert.to_string());
+            if let Some(index) = key.role.index() {
+                *name = name.replace("{expert}", &index.to_string());
             }
         }
         Some(source)
@@ -246,15 +247,6 @@ impl WeightMap {
     /// Is a tensor of this name known to be of no use here?
     pub fn is_ignored(&self, name: &str, prefix: &str) -> bool {
         self.ignored.iter().any(|pattern| matches_pattern(&pattern.replace("{prefix}", prefix), name))
-    }
-}
-
-fn for_expert_0(role: TensorRole) -> TensorRole {
-    match role {
-        TensorRole::ExpertGate(_) => TensorRole::ExpertGate(0),
-        TensorRole::ExpertUp(_) => TensorRole::ExpertUp(0),
-        TensorRole::ExpertDown(_) => TensorRole::ExpertDown(0),
-        other => other,
     }
 }
 

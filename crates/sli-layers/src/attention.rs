@@ -1,13 +1,13 @@
 //! Softmax attention over packed samples.
 
 use burn::tensor::{Device, Tensor, s};
-use sli_core::{AttentionSpec, Mask, PositionSpec, Prompt, PromptSpan, QkNorm, Result, TensorRole};
+use sli_core::{AttentionSpec, Mask, PositionSpec, Prompt, PromptSpan, Result, TensorRole};
 use sli_kernels::{Attention, Bias, Precision};
 
 use crate::backend::SliBackend;
 use crate::context::{ChunkContext, EncoderOutput};
 use crate::linear::Linear;
-use crate::norm::Norm;
+use crate::qk_norm::QkNorms;
 use crate::relative_bias::RelativeBias;
 use crate::rope::RopeTable;
 use crate::tensors::LayerTensors;
@@ -21,7 +21,7 @@ pub struct AttentionLayer<B: SliBackend> {
     key: Linear<B>,
     value: Linear<B>,
     output: Linear<B>,
-    qk_norm: Option<[Norm<B>; 2]>,
+    qk_norm: Option<QkNorms<B>>,
     relative_bias: Option<RelativeBias>,
 }
 
@@ -38,10 +38,8 @@ impl<B: SliBackend> AttentionLayer<B> {
     ) -> Result<Self> {
         use TensorRole::{AttnK, AttnOut, AttnQ, AttnV};
         let mut layer = Self::with_roles(spec, tensors, [AttnQ, AttnK, AttnV, AttnOut], precision, device)?;
-        if let Some(QkNorm::PerHead(norm)) = spec.qk_norm {
-            let query = Norm::load(norm, tensors, TensorRole::AttnQNorm, device)?;
-            let key = Norm::load(norm, tensors, TensorRole::AttnKNorm, device)?;
-            layer.qk_norm = Some([query, key]);
+        if let Some(kind) = spec.qk_norm {
+            layer.qk_norm = Some(QkNorms::load(kind, spec, tensors, device)?);
         }
         if let PositionSpec::RelativeBias { max_distance, bidirectional, .. } = spec.position {
             let table = tensors.weight(TensorRole::RelativeBias)?;
@@ -90,12 +88,15 @@ impl<B: SliBackend> AttentionLayer<B> {
         let mut query = self.query.forward(x.clone());
         let mut key = self.key.forward(x.clone());
         let value = self.value.forward(x);
-        if let Some([query_norm, key_norm]) = &self.qk_norm {
-            (query, key) = (query_norm.forward(query), key_norm.forward(key));
+        if let Some(norms) = self.qk_norm.as_ref().filter(|norms| !norms.after_rotation) {
+            (query, key) = norms.forward(query, key);
         }
         if let Some(table) = self.rotation(context) {
             query = B::rotate(query, spec.num_heads, &table);
             key = B::rotate(key, spec.num_kv_heads, &table);
+        }
+        if let Some(norms) = self.qk_norm.as_ref().filter(|norms| norms.after_rotation) {
+            (query, key) = norms.forward(query, key);
         }
         if let Some(temperature) = spec.temperature {
             query = query * context.per_position(|position| temperature.factor(position) as f32);
@@ -190,7 +191,9 @@ impl<B: SliBackend> AttentionLayer<B> {
             mask: match spec.mask {
                 Mask::Causal | Mask::Prompt(_) => sli_kernels::Mask::Causal,
                 Mask::Sliding { window } => sli_kernels::Mask::CausalWindow(window),
+                Mask::Chunked { size } => sli_kernels::Mask::Chunked(size),
                 Mask::Bidirectional => sli_kernels::Mask::Bidirectional,
+                Mask::BidirectionalSliding { reach } => sli_kernels::Mask::BidirectionalWindow(reach),
             },
             bias,
             sinks: None,

@@ -10,7 +10,7 @@ use crate::context::ChunkContext;
 use crate::mamba::MambaLayer;
 use crate::mlp::Mlp;
 use crate::moe::{Expert, MoeLayer, PendingExperts};
-use crate::norm::Norm;
+use crate::residual::Branch;
 use crate::tensors::LayerTensors;
 
 /// A layer with its weights, ready to run chunk after chunk.
@@ -18,9 +18,9 @@ use crate::tensors::LayerTensors;
 pub struct Block<B: SliBackend> {
     residual: Residual,
     mixer: MixerLayer<B>,
-    mixer_norm: Norm<B>,
-    cross: Option<(AttentionLayer<B>, Norm<B>)>,
-    ffn: Option<(FfnLayer<B>, Norm<B>)>,
+    mixer_branch: Branch<B>,
+    cross: Option<(AttentionLayer<B>, Branch<B>)>,
+    ffn: Option<(FfnLayer<B>, Branch<B>)>,
     precision: Precision,
     device: Device<B>,
 }
@@ -57,7 +57,8 @@ impl<B: SliBackend> Block<B> {
         precision: Precision,
         device: &Device<B>,
     ) -> Result<Self> {
-        let norm = |role| Norm::load(spec.norm, tensors, role, device);
+        use TensorRole::{CrossNorm, CrossOutNorm, FfnNorm, FfnOutNorm, MixerNorm, MixerOutNorm};
+        let branch = |roles| Branch::load(spec, roles, tensors, device);
         let mixer = match &spec.mixer {
             Mixer::Attention(attention) => {
                 MixerLayer::Attention(Box::new(AttentionLayer::new(attention, tensors, precision, device)?))
@@ -69,7 +70,7 @@ impl<B: SliBackend> Block<B> {
         let cross = match &spec.cross_attention {
             Some(cross) => Some((
                 AttentionLayer::cross(cross, tensors, precision, device)?,
-                norm(TensorRole::CrossNorm)?,
+                branch([CrossNorm, CrossOutNorm])?,
             )),
             None => None,
         };
@@ -85,9 +86,12 @@ impl<B: SliBackend> Block<B> {
         Ok(Self {
             residual: spec.residual,
             mixer,
-            mixer_norm: norm(TensorRole::MixerNorm)?,
+            mixer_branch: branch([MixerNorm, MixerOutNorm])?,
             cross,
-            ffn: ffn.map(|ffn| Ok::<_, sli_core::SliError>((ffn, norm(TensorRole::FfnNorm)?))).transpose()?,
+            ffn: match ffn {
+                Some(ffn) => Some((ffn, branch([FfnNorm, FfnOutNorm])?)),
+                None => None,
+            },
             precision,
             device: device.clone(),
         })
@@ -98,21 +102,33 @@ impl<B: SliBackend> Block<B> {
     /// # Panics
     /// When the layer looks at an encoder and the context has none.
     pub fn forward(&self, x: Tensor<B, 2>, context: &ChunkContext<'_, B>) -> Forward<B> {
-        let mut x = self.branch(x, &self.mixer_norm, |x| match &self.mixer {
-            MixerLayer::Attention(attention) => attention.forward(x, context),
-            MixerLayer::Mamba1(mamba) => mamba.forward(x, context),
-        });
-        if let Some((cross, norm)) = &self.cross {
-            let encoder = context.encoder.expect("the pipeline runs the encoder first");
-            x = self.branch(x, norm, |x| cross.forward_cross(x, encoder, context));
-        }
-        match &self.ffn {
-            None => Forward::Done(x),
-            Some((FfnLayer::Mlp(mlp), norm)) => Forward::Done(self.branch(x, norm, |x| mlp.forward(x))),
-            Some((FfnLayer::Moe(moe), norm)) => {
-                let (residual, input) = self.enter(x, norm);
-                Forward::Pending(Box::new(moe.route(residual, input)))
+        let (past, input) = self.mixer_branch.enter(x);
+        // Parallel branches see what the layer sees, the others what the branch before left.
+        let parallel = match (self.residual, &self.ffn) {
+            (Residual::Parallel { shared_norm: true }, _) => Some(input.clone()),
+            (Residual::Parallel { shared_norm: false }, Some((_, branch))) => {
+                Some(branch.enter(past.clone()).1)
             }
+            _ => None,
+        };
+        let mixed = match &self.mixer {
+            MixerLayer::Attention(attention) => attention.forward(input, context),
+            MixerLayer::Mamba1(mamba) => mamba.forward(input, context),
+        };
+        let mut x = self.mixer_branch.join(past, mixed);
+        if let Some((cross, branch)) = &self.cross {
+            let encoder = context.encoder.expect("the pipeline runs the encoder first");
+            let (past, input) = branch.enter(x);
+            x = branch.join(past, cross.forward_cross(input, encoder, context));
+        }
+        let Some((ffn, branch)) = &self.ffn else { return Forward::Done(x) };
+        let (past, input) = match parallel {
+            Some(input) => (x, input),
+            None => branch.enter(x),
+        };
+        match ffn {
+            FfnLayer::Mlp(mlp) => Forward::Done(branch.join(past, mlp.forward(input))),
+            FfnLayer::Moe(moe) => Forward::Pending(Box::new(moe.route(past, input))),
         }
     }
 
@@ -120,7 +136,7 @@ impl<B: SliBackend> Block<B> {
     pub fn finish(&self, pending: PendingExperts<B>) -> Tensor<B, 2> {
         let (residual, sum) = pending.into_parts();
         match &self.ffn {
-            Some((_, norm)) => self.join(residual, sum, norm),
+            Some((_, branch)) => branch.join(residual, sum),
             None => residual,
         }
     }
@@ -133,36 +149,6 @@ impl<B: SliBackend> Block<B> {
         match &self.ffn {
             Some((FfnLayer::Moe(moe), _)) => moe.expert(index, tensors, self.precision, &self.device),
             _ => Err(tensors.error("it has no experts".into())),
-        }
-    }
-
-    /// One branch of the residual stream.
-    fn branch(
-        &self,
-        x: Tensor<B, 2>,
-        norm: &Norm<B>,
-        f: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 2>,
-    ) -> Tensor<B, 2> {
-        let (residual, input) = self.enter(x, norm);
-        self.join(residual, f(input), norm)
-    }
-
-    /// What goes past a branch, and what goes into it.
-    fn enter(&self, x: Tensor<B, 2>, norm: &Norm<B>) -> (Tensor<B, 2>, Tensor<B, 2>) {
-        match self.residual {
-            Residual::PreNorm => (x.clone(), norm.forward(x)),
-            Residual::PostNorm => (x.clone(), x),
-            Residual::FromNorm { scale } => {
-                let n = norm.forward(x);
-                (n.clone() * scale, n)
-            }
-        }
-    }
-
-    fn join(&self, residual: Tensor<B, 2>, y: Tensor<B, 2>, norm: &Norm<B>) -> Tensor<B, 2> {
-        match self.residual {
-            Residual::PreNorm | Residual::FromNorm { .. } => B::join(residual, y),
-            Residual::PostNorm => norm.forward(B::join(residual, y)),
         }
     }
 }

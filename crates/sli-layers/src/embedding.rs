@@ -12,6 +12,7 @@ use crate::tensors::LayerTensors;
 /// gathers the rows.
 #[derive(Clone, Debug)]
 pub struct Embedding<B: SliBackend> {
+    scale: Option<f64>,
     positions: Option<Tensor<B, 2>>,
     token_types: Option<Tensor<B, 2>>,
     norm: Option<Norm<B>>,
@@ -29,6 +30,7 @@ impl<B: SliBackend> Embedding<B> {
         let norm =
             spec.norm.map(|norm| Norm::load(norm, tensors, TensorRole::EmbeddingNorm, device)).transpose()?;
         Ok(Self {
+            scale: spec.scale,
             positions: positions.map(|t| table(t, device)),
             token_types: token_types.map(|t| table(t, device)),
             norm,
@@ -43,7 +45,10 @@ impl<B: SliBackend> Embedding<B> {
         context: &ChunkContext<'_, B>,
     ) -> Tensor<B, 2> {
         let tokens = token_rows.dims()[0];
-        let mut x = token_rows;
+        let mut x = match self.scale {
+            Some(scale) => token_rows * scale,
+            None => token_rows,
+        };
         if let Some(table) = &self.token_types {
             let types = token_types.map_or_else(|| vec![0; tokens], <[u32]>::to_vec);
             x = B::join(x, B::gather(table, &types));

@@ -16,6 +16,7 @@ pub struct Head<B: SliBackend> {
     transform: Option<(Linear<B>, Activation, Norm<B>)>,
     scale: Option<f64>,
     bias: Option<HostTensor>,
+    softcap: Option<f64>,
     unit_rows: bool,
     precision: Precision,
     device: Device<B>,
@@ -41,8 +42,15 @@ impl<B: SliBackend> Head<B> {
             None => None,
         };
         let bias = tensors.bias_if(TensorRole::LmHead, spec.bias)?.cloned();
-        let (scale, unit_rows) = (spec.scale, spec.unit_rows);
-        Ok(Self { transform, scale, bias, unit_rows, precision, device: device.clone() })
+        Ok(Self {
+            transform,
+            scale: spec.scale,
+            bias,
+            softcap: spec.softcap,
+            unit_rows: spec.unit_rows,
+            precision,
+            device: device.clone(),
+        })
     }
 
     /// What is multiplied with the vocabulary matrix, [tokens, hidden].
@@ -64,6 +72,7 @@ impl<B: SliBackend> Head<B> {
             weight: B::load_matrix(weight, self.precision, &self.device),
             bias: self.bias.as_ref().map(|bias| vector(&bias.rows(first, rows), &self.device)),
             inverse_lengths: self.unit_rows.then(|| inverse_lengths(weight, &self.device)),
+            softcap: self.softcap,
         }
     }
 }
@@ -87,12 +96,13 @@ pub struct Tile<B: SliBackend> {
     weight: B::Matrix,
     bias: Option<Tensor<B, 1>>,
     inverse_lengths: Option<Tensor<B, 1>>,
+    softcap: Option<f64>,
 }
 
 impl<B: SliBackend> Tile<B> {
     /// Prepared hidden states [tokens, hidden] -> logits [tokens, rows of the tile].
     pub fn logits(&self, prepared: Tensor<B, 2>) -> Tensor<B, 2> {
-        match &self.inverse_lengths {
+        let logits = match &self.inverse_lengths {
             None => B::matrix_product(prepared, &self.weight, self.bias.as_ref()),
             Some(inverse) => {
                 let logits = B::matrix_product(prepared, &self.weight, None) * inverse.clone().unsqueeze();
@@ -101,6 +111,10 @@ impl<B: SliBackend> Tile<B> {
                     None => logits,
                 }
             }
+        };
+        match self.softcap {
+            Some(cap) => (logits / cap).tanh() * cap,
+            None => logits,
         }
     }
 }

@@ -15,7 +15,7 @@
 //! use sli_layers::{Norm, SliBackend};
 //!
 //! let device = Default::default();
-//! let norm = Norm::<Flex>::new(NormSpec::rms(0.0), &HostTensor::from_f32(&[1.0, 2.0], &[2]), None, &device);
+//! let norm = Norm::<Flex>::new(NormSpec::rms(0.0), Some(&HostTensor::from_f32(&[1.0, 2.0], &[2])), None, &device);
 //! let x = Flex::from_host(vec![3.0, 3.0], 2, &device);
 //! assert_eq!(Flex::to_host(norm.forward(x)), [1.0, 2.0]);
 //! ```
@@ -32,7 +32,9 @@ mod mamba;
 mod mlp;
 mod moe;
 mod norm;
+mod qk_norm;
 mod relative_bias;
+mod residual;
 mod rope;
 mod tensors;
 

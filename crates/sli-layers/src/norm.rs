@@ -6,18 +6,30 @@ use sli_core::{HostTensor, NormSpec, Result, TensorRole};
 use crate::backend::{SliBackend, vector};
 use crate::tensors::LayerTensors;
 
-/// A norm with its weights. Rows wider than the weight are normalised piece by piece, as heads are.
+/// A norm with its weights. Rows wider than the norm are normalised piece by piece, as heads are.
 #[derive(Clone, Debug)]
 pub struct Norm<B: SliBackend> {
     spec: NormSpec,
-    weight: Tensor<B, 1>,
+    /// Width of a piece; `None`: the whole row.
+    width: Option<usize>,
+    weight: Option<Tensor<B, 1>>,
     bias: Option<Tensor<B, 1>>,
 }
 
 impl<B: SliBackend> Norm<B> {
-    /// A norm over the width of `weight`.
-    pub fn new(spec: NormSpec, weight: &HostTensor, bias: Option<&HostTensor>, device: &Device<B>) -> Self {
-        Self { spec, weight: vector(weight, device), bias: bias.map(|bias| vector(bias, device)) }
+    /// A norm over the width of `weight`; without one, over whole rows.
+    pub fn new(
+        spec: NormSpec,
+        weight: Option<&HostTensor>,
+        bias: Option<&HostTensor>,
+        device: &Device<B>,
+    ) -> Self {
+        Self {
+            spec,
+            width: weight.map(HostTensor::len),
+            weight: weight.map(|weight| vector(weight, device)),
+            bias: bias.map(|bias| vector(bias, device)),
+        }
     }
 
     /// Takes the role's tensors.
@@ -30,11 +42,53 @@ impl<B: SliBackend> Norm<B> {
         role: TensorRole,
         device: &Device<B>,
     ) -> Result<Self> {
-        Ok(Self::new(spec, tensors.weight(role)?, tensors.bias_if(role, spec.has_bias())?, device))
+        let weight = spec.has_weight().then(|| tensors.weight(role)).transpose()?;
+        Ok(Self::new(spec, weight, tensors.bias_if(role, spec.has_bias())?, device))
+    }
+
+    /// A norm over pieces of `width`, each with the weights of one of `roles`, in turn.
+    ///
+    /// # Errors
+    /// When a tensor was not loaded.
+    pub(crate) fn load_pieces(
+        spec: NormSpec,
+        width: usize,
+        tensors: &LayerTensors,
+        roles: impl Iterator<Item = TensorRole>,
+        device: &Device<B>,
+    ) -> Result<Self> {
+        let pieces: Vec<Self> =
+            roles.map(|role| Self::load(spec, tensors, role, device)).collect::<Result<_>>()?;
+        let row = |part: fn(&Self) -> &Option<Tensor<B, 1>>| {
+            let parts: Option<Vec<_>> = pieces.iter().map(|piece| part(piece).clone()).collect();
+            parts.filter(|parts| !parts.is_empty()).map(|parts| Tensor::cat(parts, 0))
+        };
+        Ok(Self {
+            spec,
+            width: Some(width),
+            weight: row(|piece| &piece.weight),
+            bias: row(|piece| &piece.bias),
+        })
+    }
+
+    /// The same norm over pieces of `width`, for norms whose weight does not say how wide they are.
+    pub(crate) fn over(self, width: usize) -> Self {
+        Self { width: Some(width), ..self }
     }
 
     /// [tokens, n * width] -> the same shape.
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        B::normalize(x, self.spec, &self.weight, self.bias.as_ref())
+        let width = self.width.unwrap_or(x.dims()[1]);
+        match &self.weight {
+            // A weight for each piece.
+            Some(weight) if weight.dims()[0] > width => {
+                let y = B::normalize(x, self.spec, width, None, None) * weight.clone().unsqueeze();
+                match &self.bias {
+                    Some(bias) => y + bias.clone().unsqueeze(),
+                    None => y,
+                }
+            }
+            weight => B::normalize(x, self.spec, width, weight.as_ref(), self.bias.as_ref()),
+        }
     }
 }

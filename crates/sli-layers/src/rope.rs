@@ -57,10 +57,13 @@ impl RopeCache {
 
     /// A table of at least `length` positions for samples of this length.
     fn table(&self, spec: &RopeSpec, length: usize) -> Arc<RopeTable> {
-        // Only dynamic scaling looks at the length; the others share one table that grows.
+        // Few scalings look at the length; the others share one table that grows.
         let class = match spec.scaling {
             RopeScaling::Dynamic { original_max_positions, .. } => length.max(original_max_positions),
             RopeScaling::DynamicSteps { original_max_positions } => steps(length, original_max_positions),
+            RopeScaling::LongRope { original_max_positions, .. } => {
+                usize::from(length > original_max_positions)
+            }
             _ => 0,
         };
         let key = format!("{spec:?} {class}");
@@ -82,7 +85,8 @@ impl RopeTable {
     fn new(spec: &RopeSpec, length: usize, positions: usize) -> Self {
         let frequencies = inverse_frequencies(spec, length);
         let angles = (0..positions).flat_map(|p| frequencies.iter().map(move |f| p as f32 * f));
-        let (sin, cos) = angles.map(f32::sin_cos).unzip();
+        let factor = attention_factor(&spec.scaling);
+        let (sin, cos) = angles.map(f32::sin_cos).map(|(sin, cos)| (sin * factor, cos * factor)).unzip();
         Self { rotary_dim: spec.rotary_dim, cos, sin }
     }
 
@@ -121,6 +125,10 @@ fn inverse_frequencies(spec: &RopeSpec, length: usize) -> Vec<f32> {
     match &spec.scaling {
         RopeScaling::None => powers(spec.theta).collect(),
         RopeScaling::Linear { factor } => powers(spec.theta).map(|f| f / *factor as f32).collect(),
+        RopeScaling::Proportional { pairs, factor } => {
+            let rotated = powers(spec.theta).map(|f| f / *factor as f32).take(*pairs);
+            rotated.chain(std::iter::repeat(0.0)).take(spec.rotary_dim / 2).collect()
+        }
         RopeScaling::Dynamic { factor, original_max_positions } => {
             let original = *original_max_positions as f64;
             let stretch = (factor * (length as f64).max(original) / original) - (factor - 1.0);
@@ -144,6 +152,37 @@ fn inverse_frequencies(spec: &RopeSpec, length: usize) -> Vec<f32> {
                 })
                 .collect()
         }
+        RopeScaling::Yarn { factor, beta_fast, beta_slow, original_max_positions, truncate, .. } => {
+            // The dimension, as a fraction of pairs, that turns `turns` times within the original length.
+            let dimension = |turns: f64| {
+                let length = *original_max_positions as f64;
+                f64::from(dim) * (length / (turns * std::f64::consts::TAU)).ln() / (2.0 * spec.theta.ln())
+            };
+            let (mut low, mut high) = (dimension(*beta_fast), dimension(*beta_slow));
+            if *truncate {
+                (low, high) = (low.floor(), high.ceil());
+            }
+            (low, high) = (low.max(0.0), high.min(f64::from(dim) - 1.0));
+            // The released code keeps the ramp from having no length.
+            let width = if low == high { 0.001 } else { high - low };
+            let ramp = |d: usize| ((d as f64 - low) / width).clamp(0.0, 1.0) as f32;
+            let stretched = |(d, f): (usize, f32)| f / *factor as f32 * ramp(d) + f * (1.0 - ramp(d));
+            powers(spec.theta).enumerate().map(stretched).collect()
+        }
+        RopeScaling::LongRope { short, long, original_max_positions, .. } => {
+            let divisors = if length > *original_max_positions { long } else { short };
+            powers(spec.theta).zip(divisors).map(|(f, divisor)| f / *divisor as f32).collect()
+        }
+    }
+}
+
+/// What cosines and sines are multiplied by, so that the softmax stays as sharp over a longer context.
+fn attention_factor(scaling: &RopeScaling) -> f32 {
+    match scaling {
+        RopeScaling::Yarn { attention_factor, .. } | RopeScaling::LongRope { attention_factor, .. } => {
+            *attention_factor as f32
+        }
+        _ => 1.0,
     }
 }
 
@@ -185,6 +224,49 @@ mod tests {
         // Between two and four times the length: a factor of 7, to the power of 8 / 6.
         let stretched = RopeSpec { theta: 1e4 * 7f64.powf(8.0 / 6.0), ..spec(RopeScaling::None) };
         assert_eq!(frequencies(30), inverse_frequencies(&stretched, 30));
+    }
+
+    #[test]
+    fn proportional_scaling_leaves_the_last_pairs_alone() {
+        let scaling = RopeScaling::Proportional { pairs: 1, factor: 2.0 };
+        assert_eq!(inverse_frequencies(&spec(scaling), 4), [0.5, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn yarn_keeps_high_frequencies_and_divides_low_ones() {
+        let yarn = |truncate| RopeScaling::Yarn {
+            factor: 4.0,
+            beta_fast: 2.0,
+            beta_slow: 0.25,
+            original_max_positions: 64,
+            truncate,
+            attention_factor: 1.25,
+        };
+        let plain = inverse_frequencies(&spec(RopeScaling::None), 4);
+        // 64 / (2 * 2 pi) turns are those of dimension 0.71, 64 / (pi / 2) those of dimension 1.61.
+        let truncated = inverse_frequencies(&spec(yarn(true)), 4);
+        assert_eq!(truncated[0], plain[0]);
+        assert!((truncated[1] / plain[1] - 0.625).abs() < 1e-6, "half way along the ramp from 0 to 2");
+        assert!((truncated[3] / plain[3] - 0.25).abs() < 1e-6);
+        let exact = inverse_frequencies(&spec(yarn(false)), 4);
+        assert!(exact[1] > truncated[1]);
+        assert_eq!(RopeTable::new(&spec(yarn(true)), 4, 1).cos, [1.25; 4]);
+    }
+
+    #[test]
+    fn longrope_chooses_its_divisors_by_the_length_of_the_sample() {
+        let scaling = RopeScaling::LongRope {
+            short: vec![1.0; 4],
+            long: vec![1.0, 2.0, 4.0, 8.0],
+            original_max_positions: 8,
+            attention_factor: 1.0,
+        };
+        let plain = inverse_frequencies(&spec(RopeScaling::None), 8);
+        assert_eq!(inverse_frequencies(&spec(scaling.clone()), 8), plain);
+        assert_eq!(inverse_frequencies(&spec(scaling.clone()), 9)[3], plain[3] / 8.0);
+        let cache = RopeCache::new();
+        let packed = cache.for_tokens(&spec(scaling), &[0, 9, 11], None);
+        assert_eq!(packed.sin[(9 + 1) * 4 + 3], plain[3].sin(), "the short sample keeps its own divisors");
     }
 
     #[test]

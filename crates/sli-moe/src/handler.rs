@@ -224,7 +224,7 @@ mod tests {
         let stack = StackSpec {
             kind: StackKind::Decoder,
             hidden_size,
-            embedding: EmbeddingSpec { vocab_size: 100, positions: None, token_types: None, norm: None },
+            embedding: EmbeddingSpec::tokens(100),
             layers: ffns.into_iter().map(layer).collect(),
             final_norm: Some(NormSpec::rms(1e-6)),
         };

@@ -57,7 +57,7 @@ pub(crate) fn multi_head(num_heads: usize, head_dim: usize, mask: Mask, bias: bo
 
 /// A table of tokens and nothing else.
 pub(crate) fn token_embedding(vocab_size: usize) -> EmbeddingSpec {
-    EmbeddingSpec { vocab_size, positions: None, token_types: None, norm: None }
+    EmbeddingSpec::tokens(vocab_size)
 }
 
 /// One matrix from hidden state to logits, for classes that have one.

@@ -2,7 +2,7 @@
 //! for every architecture, since a config.json may say anything.
 
 use sli_core::{
-    AttentionSpec, BlockSpec, Ffn, Mixer, ModelSpec, MoeSpec, NormSpec, PositionSpec, QkNorm, Result,
+    AttentionSpec, BlockSpec, Ffn, Mask, Mixer, ModelSpec, MoeSpec, NormSpec, PositionSpec, Result,
     RopeScaling, RopeSpec, SliError, StackSpec, Temperature, TensorNeed,
 };
 
@@ -49,8 +49,11 @@ fn check_attention(spec: &AttentionSpec) -> Result<(), String> {
     if !(1..=MAX_SIZE).contains(&width) {
         return Err(format!("{queries} heads of {} make no attention", spec.head_dim));
     }
-    if let Some(QkNorm::PerHead(norm)) = &spec.qk_norm {
-        check_norm(norm)?;
+    if let Some(norm) = &spec.qk_norm {
+        check_norm(&norm.norm())?;
+    }
+    if let Mask::Sliding { window: 0 } | Mask::Chunked { size: 0 } = spec.mask {
+        return Err("an attention window of 0 sees nothing".into());
     }
     if let Some(Temperature::LogLength { original_length: 0 | 1 }) = spec.temperature {
         return Err(
@@ -85,23 +88,44 @@ fn check_rope(rope: &RopeSpec, head_dim: usize) -> Result<(), String> {
     if rope.theta <= 0.0 {
         return Err(format!("a rotary base of {} is not positive", rope.theta));
     }
-    let factor = match rope.scaling {
+    let factor = match &rope.scaling {
         RopeScaling::None => 1.0,
-        RopeScaling::Linear { factor } => factor,
+        RopeScaling::Linear { factor } | RopeScaling::Proportional { factor, .. } => *factor,
         // The new base is the old one to the power of d / (d - 2).
         RopeScaling::Dynamic { .. } | RopeScaling::DynamicSteps { .. } if rotary_dim == 2 => {
             return Err("dynamic rotary scaling needs more than 2 rotated dimensions".into());
         }
-        RopeScaling::Dynamic { factor, .. } => factor,
+        RopeScaling::Dynamic { factor, .. } => *factor,
         RopeScaling::DynamicSteps { .. } => 1.0,
         RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, .. } => {
-            if low_freq_factor <= 0.0 || high_freq_factor <= low_freq_factor {
+            if *low_freq_factor <= 0.0 || high_freq_factor <= low_freq_factor {
                 return Err(format!(
                     "rotary factors of low ({low_freq_factor}) and high ({high_freq_factor}) frequencies must be \
                      positive and growing"
                 ));
             }
-            factor
+            *factor
+        }
+        RopeScaling::Yarn { factor, beta_fast, beta_slow, .. } => {
+            if *beta_slow <= 0.0 || beta_fast < beta_slow || rope.theta <= 1.0 {
+                return Err(format!(
+                    "yarn cannot make a ramp from {beta_fast} to {beta_slow} turns with a rotary base of {}",
+                    rope.theta
+                ));
+            }
+            *factor
+        }
+        RopeScaling::LongRope { short, long, .. } => {
+            for divisors in [short, long] {
+                if divisors.len() != rotary_dim / 2 || divisors.iter().any(|divisor| *divisor <= 0.0) {
+                    return Err(format!(
+                        "{} rotary divisors for {} rotated pairs, expected as many and all positive",
+                        divisors.len(),
+                        rotary_dim / 2
+                    ));
+                }
+            }
+            1.0
         }
     };
     if factor < 1.0 {

@@ -41,8 +41,8 @@ fn what_is_not_supported_is_named() {
         ("T5ForConditionalGeneration", json!({"feed_forward_proj": "gated-x"}), "'feed_forward_proj' is"),
         (
             "LlamaForCausalLM",
-            json!({"rope_scaling": {"type": "yarn", "factor": 2}}),
-            "'rope_scaling.type' is \"yarn\"",
+            json!({"rope_scaling": {"type": "spiral", "factor": 2}}),
+            "'rope_scaling.type' is \"spiral\"",
         ),
     ] {
         let message = message(class, changes);

@@ -97,7 +97,7 @@ fn told(spec: &ModelSpec, weights: &WeightMap) -> String {
 }
 
 fn tell_needs(text: &mut String, weights: &WeightMap, place: Place, needs: Vec<TensorNeed>) {
-    for need in needs.into_iter().filter(|need| need.key.role.expert().is_none_or(|expert| expert == 0)) {
+    for need in needs.into_iter().filter(|need| need.key.role.index().is_none_or(|index| index == 0)) {
         let source = weights.source(place, need.key, "{prefix}");
         let source = source.unwrap_or_else(|| panic!("{place}: no source of {}", need.key));
         let _ = write!(text, "  {} {:?} <- {}", need.key, need.shape, source.names.join(" or "));

@@ -190,7 +190,7 @@ impl Slot {
         });
         let mut view = View::whole(&self.stored.shape);
         for (op, rows) in self.ops.iter().zip(rows_after.into_iter().rev()) {
-            view = view.after(*op, rows, self.need.key.role.expert())?;
+            view = view.after(*op, rows, self.need.key.role.index())?;
         }
         Ok(if self.rows.len() == self.whole[0] { view } else { view.rows(self.rows.clone()) })
     }

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::NormSpec;
+use super::{NormSpec, RopeSpec};
 
 /// Softmax attention. Keys and values may have fewer heads than queries (GQA, MQA); each is shared by
 /// `num_heads / num_kv_heads` query heads that lie side by side.
@@ -86,8 +86,18 @@ pub enum Mask {
         /// Keys seen, the query's own included.
         window: usize,
     },
+    /// j <= i within chunks of positions: i / size == j / size.
+    Chunked {
+        /// Positions of a chunk.
+        size: usize,
+    },
     /// All of its sample.
     Bidirectional,
+    /// |i - j| <= reach.
+    BidirectionalSliding {
+        /// Keys seen on either side.
+        reach: usize,
+    },
     /// The prompt as a whole, and beyond it j <= i.
     Prompt(Prompt),
 }
@@ -158,59 +168,25 @@ pub enum Position {
     },
 }
 
-/// Rotary position embedding in the rotate-half pairing: dimension d is paired with d + rotary_dim / 2. Checkpoints
-/// that pair neighbours are permuted at load time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RopeSpec {
-    /// Base of the frequencies.
-    pub theta: f64,
-    /// The first dimensions of each head are rotated, the rest pass through.
-    pub rotary_dim: usize,
-    /// How the frequencies are stretched for long contexts.
-    pub scaling: RopeScaling,
-}
-
-/// How rotary frequencies are stretched for long contexts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RopeScaling {
-    /// Not at all.
-    None,
-    /// Positions are divided by the factor (Chen et al. 2023).
-    Linear {
-        /// The divisor.
-        factor: f64,
-    },
-    /// The base grows with the length of the sample beyond the original one ("dynamic NTK").
-    Dynamic {
-        /// How much longer than the original the context is meant to become.
-        factor: f64,
-        /// The length up to which nothing changes.
-        original_max_positions: usize,
-    },
-    /// The same in steps: at k times the original length, rounded up to a power of two, the base grows as by a
-    /// factor of 2k - 1 (Qwen).
-    DynamicSteps {
-        /// The length up to which nothing changes.
-        original_max_positions: usize,
-    },
-    /// Low frequencies are divided, high ones kept, those between interpolated (Llama 3.1).
-    Llama3 {
-        /// The divisor of the low frequencies.
-        factor: f64,
-        /// Wavelengths above original / this are low frequencies.
-        low_freq_factor: f64,
-        /// Wavelengths below original / this are high frequencies.
-        high_freq_factor: f64,
-        /// The context length before stretching.
-        original_max_positions: usize,
-    },
-}
-
 /// Norms on queries and keys before they meet.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QkNorm {
     /// Over each head, with one weight `[head_dim]` for all heads, before the rotation.
     PerHead(NormSpec),
+    /// The same after the rotation.
+    PerHeadRotated(NormSpec),
+    /// Over each head, with a weight `[head_dim]` of its own, before the rotation.
+    EachHead(NormSpec),
+    /// Over the whole projection, before the rotation.
+    Whole(NormSpec),
+}
+
+impl QkNorm {
+    /// The norm, wherever it stands.
+    pub fn norm(&self) -> NormSpec {
+        let (Self::PerHead(norm) | Self::PerHeadRotated(norm) | Self::EachHead(norm) | Self::Whole(norm)) =
+            *self;
+        norm
+    }
 }

@@ -7,12 +7,22 @@ use super::NormSpec;
 pub struct EmbeddingSpec {
     /// Rows of the table.
     pub vocab_size: usize,
+    /// What the token's row is multiplied by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f64>,
     /// The learned positions that are added.
     pub positions: Option<LearnedPositions>,
     /// How many token types have a row that is added.
     pub token_types: Option<usize>,
     /// After the sum.
     pub norm: Option<NormSpec>,
+}
+
+impl EmbeddingSpec {
+    /// A table of tokens and nothing else.
+    pub fn tokens(vocab_size: usize) -> Self {
+        Self { vocab_size, scale: None, positions: None, token_types: None, norm: None }
+    }
 }
 
 /// A table with a row per position.

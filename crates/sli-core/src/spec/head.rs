@@ -13,15 +13,18 @@ pub struct HeadSpec {
     pub bias: bool,
     /// The hidden state is multiplied by this first.
     pub scale: Option<f64>,
+    /// cap * tanh(logit / cap), after everything else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub softcap: Option<f64>,
     /// Is each row of the matrix brought to length one (Baichuan 2)?
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unit_rows: bool,
 }
 
 impl HeadSpec {
-    /// One matrix and nothing else.
+    /// One matrix from hidden state to logits and nothing else.
     pub fn plain(vocab_size: usize) -> Self {
-        Self { vocab_size, transform: None, bias: false, scale: None, unit_rows: false }
+        Self { vocab_size, transform: None, bias: false, scale: None, softcap: None, unit_rows: false }
     }
 }
 

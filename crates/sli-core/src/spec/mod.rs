@@ -8,18 +8,21 @@ mod embedding;
 mod ffn;
 mod head;
 mod norm;
+mod residual;
+mod rope;
 mod ssm;
 
 use serde::{Deserialize, Serialize};
 
 pub use attention::{
-    AttentionSpec, Mask, Position as PositionSpec, ProjectionBias, Prompt, PromptSpan, QkNorm, RopeScaling,
-    RopeSpec, Temperature,
+    AttentionSpec, Mask, Position as PositionSpec, ProjectionBias, Prompt, PromptSpan, QkNorm, Temperature,
 };
 pub use embedding::{EmbeddingSpec, LearnedPositions};
 pub use ffn::{Activation, Ffn, MlpSpec, MoeSpec, RouterSpec, Scoring};
 pub use head::{HeadSpec, HeadTransform};
 pub use norm::{NormKind, NormSpec};
+pub use residual::Residual;
+pub use rope::{RopeScaling, RopeSpec};
 pub use ssm::Mamba1Spec;
 
 /// The twelve families of the taxonomy.
@@ -179,19 +182,4 @@ pub enum Mixer {
     Attention(AttentionSpec),
     /// The selective scan of Mamba (Gu and Dao 2023).
     Mamba1(Mamba1Spec),
-}
-
-/// Where the norms stand, and what is added to what.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Residual {
-    /// x + f(norm(x)), for each branch in turn.
-    PreNorm,
-    /// norm(x + f(x)), for each branch in turn.
-    PostNorm,
-    /// scale * n + f(n) with n = norm(x), for each branch in turn (GLM-130B and ChatGLM-6B).
-    FromNorm {
-        /// What the normalised input is multiplied by on its way past the branch.
-        scale: f64,
-    },
 }

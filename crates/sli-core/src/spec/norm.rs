@@ -15,8 +15,14 @@ pub struct NormSpec {
 pub enum NormKind {
     /// x / rms(x) * weight (Zhang and Sennrich 2019).
     Rms,
+    /// x / rms(x).
+    RmsUnweighted,
     /// (x - mean) / std * weight + bias (Ba et al. 2016).
     Layer,
+    /// (x - mean) / std * weight.
+    LayerUnbiased,
+    /// (x - mean) / std.
+    LayerUnweighted,
 }
 
 impl NormSpec {
@@ -30,8 +36,18 @@ impl NormSpec {
         Self { kind: NormKind::Layer, eps }
     }
 
+    /// Has it a weight?
+    pub fn has_weight(&self) -> bool {
+        !matches!(self.kind, NormKind::RmsUnweighted | NormKind::LayerUnweighted)
+    }
+
     /// Has it a bias?
     pub fn has_bias(&self) -> bool {
         self.kind == NormKind::Layer
+    }
+
+    /// Is the mean taken away?
+    pub fn is_centred(&self) -> bool {
+        !matches!(self.kind, NormKind::Rms | NormKind::RmsUnweighted)
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use sli_core::{ChunkState, Group, Place, Result, Rows, TensorRole};
+use sli_core::{ChunkState, Place, Result, Rows, TensorRole};
 use sli_kernels::{RowSummary, update_rows};
 use sli_layers::{Head, LayerTensors, Norm, SliBackend, Tile};
 use sli_weights::ReadRequest;
@@ -38,8 +38,12 @@ impl<B: SliBackend> Pipeline<'_, B> {
     pub(super) fn run_final(&mut self, run: &mut StageRun, stack: usize, done: usize) -> Result<()> {
         let norm = match self.model.spec.stacks[stack].final_norm {
             Some(norm) => {
-                let tensors = self.take(run, &ReadRequest::Group(run.stage.place(), Group::Dense))?;
-                Some(self.factory.final_norm(norm, &LayerTensors::new(0, tensors))?)
+                let place = run.stage.place();
+                let tensors = match self.model.layout.groups(place).next() {
+                    Some(group) => LayerTensors::new(0, self.take(run, &ReadRequest::Group(place, group))?),
+                    None => LayerTensors::default(),
+                };
+                Some(self.factory.final_norm(norm, &tensors)?)
             }
             None => None,
         };

@@ -130,7 +130,8 @@ impl<B: SliBackend> Pipeline<'_, B> {
         let has_weights = |stage: &&Stage| match stage {
             Stage::Embedding { .. } => false,
             Stage::Layer { .. } => true,
-            Stage::Final { stack } => self.model.spec.stacks[*stack].final_norm.is_some(),
+            // A final norm may have no weights.
+            Stage::Final { .. } => self.model.layout.groups(stage.place()).next().is_some(),
         };
         stages
             .iter()

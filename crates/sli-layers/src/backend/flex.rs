@@ -4,7 +4,7 @@ use burn::backend::Flex;
 use burn::tensor::{Bytes, DType, Device, Shape, Tensor, TensorData, TensorPrimitive};
 use burn_flex::FlexTensor;
 use half::{bf16, f16};
-use sli_core::{Dtype, HostTensor, NormKind, NormSpec};
+use sli_core::{Dtype, HostTensor, NormSpec};
 use sli_kernels::{Activation, Attention, Format, Matrix, Precision, SelectiveScan};
 
 use crate::backend::{Scan, SliBackend, into_f32};
@@ -110,16 +110,20 @@ impl SliBackend for Flex {
     fn normalize(
         x: Tensor<Self, 2>,
         spec: NormSpec,
-        weight: &Tensor<Self, 1>,
+        width: usize,
+        weight: Option<&Tensor<Self, 1>>,
         bias: Option<&Tensor<Self, 1>>,
     ) -> Tensor<Self, 2> {
-        let (shape, width) = (x.dims(), weight.dims()[0]);
-        let (x, weight, bias) = (Values::of(x), Values::of(weight.clone()), bias.cloned().map(Values::of));
-        let (weight, bias, eps) = (Some(weight.slice()), bias.as_ref().map(Values::slice), spec.eps as f32);
+        let shape = x.dims();
+        let values = |x: &Tensor<Self, 1>| Values::of(x.clone());
+        let (x, weight, bias) = (Values::of(x), weight.map(values), bias.map(values));
+        let (weight, bias) = (weight.as_ref().map(Values::slice), bias.as_ref().map(Values::slice));
         let mut y = vec![0.0; shape[0] * shape[1]];
-        match spec.kind {
-            NormKind::Rms => sli_kernels::rms_norm(x.slice(), width, weight, eps, &mut y),
-            NormKind::Layer => sli_kernels::layer_norm(x.slice(), width, weight, bias, eps, &mut y),
+        let eps = spec.eps as f32;
+        if spec.is_centred() {
+            sli_kernels::layer_norm(x.slice(), width, weight, bias, eps, &mut y);
+        } else {
+            sli_kernels::rms_norm(x.slice(), width, weight, eps, &mut y);
         }
         tensor(y, shape)
     }

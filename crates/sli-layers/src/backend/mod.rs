@@ -50,14 +50,15 @@ pub trait SliBackend: Backend {
         plain::packed_attention(attention, query, key, value, query_offsets, key_offsets, precision)
     }
 
-    /// A norm over pieces of rows, each as wide as the weight.
+    /// A norm over pieces of `width` of each row, with weight and bias `[width]`.
     fn normalize(
         x: Tensor<Self, 2>,
         spec: NormSpec,
-        weight: &Tensor<Self, 1>,
+        width: usize,
+        weight: Option<&Tensor<Self, 1>>,
         bias: Option<&Tensor<Self, 1>>,
     ) -> Tensor<Self, 2> {
-        plain::normalize(x, spec, weight, bias)
+        plain::normalize(x, spec, width, weight, bias)
     }
 
     /// x + y.

@@ -4,7 +4,7 @@ use burn::tensor::activation;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, s};
 use half::bf16;
-use sli_core::{NormKind, NormSpec};
+use sli_core::NormSpec;
 use sli_kernels::{Activation, Attention, Bias, Mask, Precision};
 
 use crate::backend::{Scan, into_f32};
@@ -161,18 +161,21 @@ fn bias_table<B: Backend>(
 pub(super) fn normalize<B: Backend>(
     x: Tensor<B, 2>,
     spec: NormSpec,
-    weight: &Tensor<B, 1>,
+    width: usize,
+    weight: Option<&Tensor<B, 1>>,
     bias: Option<&Tensor<B, 1>>,
 ) -> Tensor<B, 2> {
     let [rows, columns] = x.dims();
-    let width = weight.dims()[0];
     let mut x = x.reshape([rows * columns / width, width]);
-    if spec.kind == NormKind::Layer {
+    if spec.is_centred() {
         let mean = x.clone().mean_dim(1);
         x = x - mean;
     }
     let scale = ((x.clone() * x.clone()).mean_dim(1) + spec.eps).sqrt();
-    let mut y = x / scale * weight.clone().unsqueeze();
+    let mut y = x / scale;
+    if let Some(weight) = weight {
+        y = y * weight.clone().unsqueeze();
+    }
     if let Some(bias) = bias {
         y = y + bias.clone().unsqueeze();
     }

@@ -69,7 +69,7 @@ fn stack(config: &HfConfig, kind: StackKind) -> Result<StackSpec> {
     Ok(StackSpec {
         kind,
         hidden_size,
-        embedding: EmbeddingSpec { vocab_size, positions, token_types: None, norm: Some(norm) },
+        embedding: EmbeddingSpec { positions, norm: Some(norm), ..EmbeddingSpec::tokens(vocab_size) },
         layers: vec![block; config.layers(&format!("{side}_layers"))?],
         final_norm: None,
     })

@@ -54,10 +54,10 @@ pub(crate) fn spec(config: &HfConfig) -> Result<ModelSpec> {
         norm,
     };
     let embedding = EmbeddingSpec {
-        vocab_size,
         positions: Some(LearnedPositions { count: num_positions }),
         token_types: Some(config.usize_or("type_vocab_size", 2)?),
         norm: Some(norm),
+        ..EmbeddingSpec::tokens(vocab_size)
     };
     let stack = StackSpec {
         kind: StackKind::Encoder,

@@ -61,7 +61,7 @@ pub(crate) fn spec(config: &HfConfig) -> Result<ModelSpec> {
     let stack = StackSpec {
         kind: StackKind::Decoder,
         hidden_size,
-        embedding: EmbeddingSpec { vocab_size, positions, token_types: None, norm: None },
+        embedding: EmbeddingSpec { positions, ..EmbeddingSpec::tokens(vocab_size) },
         layers: (0..num_layers).map(block).collect(),
         final_norm: Some(norm),
     };

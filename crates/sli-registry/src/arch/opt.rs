@@ -62,7 +62,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     let stack = StackSpec {
         kind: StackKind::Decoder,
         hidden_size,
-        embedding: EmbeddingSpec { vocab_size, positions, token_types: None, norm: None },
+        embedding: EmbeddingSpec { positions, ..EmbeddingSpec::tokens(vocab_size) },
         layers: vec![block; config.layers("num_hidden_layers")?],
         final_norm: (norm_before && !norm_removed).then_some(norm),
     };

@@ -73,7 +73,7 @@ pub(crate) fn spec(layers: usize, ffn: &Ffn) -> ModelSpec {
     let stack = StackSpec {
         kind: StackKind::Decoder,
         hidden_size: 4,
-        embedding: EmbeddingSpec { vocab_size: 6, positions: None, token_types: None, norm: None },
+        embedding: EmbeddingSpec::tokens(6),
         layers: vec![block; layers],
         final_norm: Some(norm),
     };

@@ -1,0 +1,53 @@
+use serde::{Deserialize, Serialize};
+
+/// Where the norms stand, and what is added to what. f is a branch: the mixer, the cross attention or the feed-forward
+/// network.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Residual {
+    /// x + f(norm(x)), for each branch in turn.
+    PreNorm,
+    /// x + scale * f(norm(x)), for each branch in turn (Granite, MiniCPM).
+    ScaledPreNorm {
+        /// What each branch is multiplied by.
+        scale: f64,
+    },
+    /// norm(x + f(x)), for each branch in turn.
+    PostNorm,
+    /// scale * n + f(n) with n = norm(x), for each branch in turn (GLM-130B and ChatGLM-6B).
+    FromNorm {
+        /// What the normalised input is multiplied by on its way past the branch.
+        scale: f64,
+    },
+    /// x + norm(f(x)), for each branch in turn (OLMo 2).
+    BranchNorm,
+    /// x + norm2(f(norm1(x))), for each branch in turn (Gemma 2).
+    Sandwich,
+    /// x + mixer(norm(x)) + ffn(norm'(x)): both branches see the layer's input (GPT-J, GPT-NeoX).
+    Parallel {
+        /// Do the branches share one norm?
+        shared_norm: bool,
+    },
+}
+
+impl Residual {
+    /// Is each branch's input normed, by [`crate::TensorRole::MixerNorm`] and its like?
+    pub fn norms_input(self) -> bool {
+        !matches!(self, Self::PostNorm | Self::BranchNorm)
+    }
+
+    /// Is the sum of stream and branch normed, by [`crate::TensorRole::MixerNorm`] and its like?
+    pub fn norms_sum(self) -> bool {
+        self == Self::PostNorm
+    }
+
+    /// Is each branch's output normed before it is added, by [`crate::TensorRole::MixerOutNorm`] and its like?
+    pub fn norms_output(self) -> bool {
+        matches!(self, Self::BranchNorm | Self::Sandwich)
+    }
+
+    /// Does the feed-forward network see the norm of the mixer?
+    pub fn shares_norm(self) -> bool {
+        matches!(self, Self::Parallel { shared_norm: true })
+    }
+}

@@ -1,0 +1,51 @@
+//! Norms on queries and keys before they meet.
+
+use burn::tensor::{Device, Tensor};
+use sli_core::{AttentionSpec, QkNorm, Result, TensorRole};
+
+use crate::backend::SliBackend;
+use crate::norm::Norm;
+use crate::tensors::LayerTensors;
+
+/// The norms of queries and keys, and whether they come before the rotation.
+#[derive(Clone, Debug)]
+pub(crate) struct QkNorms<B: SliBackend> {
+    query: Norm<B>,
+    key: Norm<B>,
+    pub(crate) after_rotation: bool,
+}
+
+impl<B: SliBackend> QkNorms<B> {
+    /// Takes the norms that `kind` asks for.
+    ///
+    /// # Errors
+    /// When a tensor was not loaded.
+    pub(crate) fn load(
+        kind: QkNorm,
+        spec: &AttentionSpec,
+        tensors: &LayerTensors,
+        device: &Device<B>,
+    ) -> Result<Self> {
+        use TensorRole::{AttnKHeadNorm, AttnKNorm, AttnQHeadNorm, AttnQNorm};
+        let (norm, width) = (kind.norm(), spec.head_dim);
+        let shared = |role| Norm::load(norm, tensors, role, device);
+        let each = |role: fn(u32) -> TensorRole, heads: usize| {
+            Norm::load_pieces(norm, width, tensors, (0..heads as u32).map(role), device)
+        };
+        let (query, key) = match kind {
+            QkNorm::PerHead(_) | QkNorm::PerHeadRotated(_) => {
+                (shared(AttnQNorm)?.over(width), shared(AttnKNorm)?.over(width))
+            }
+            QkNorm::EachHead(_) => {
+                (each(AttnQHeadNorm, spec.num_heads)?, each(AttnKHeadNorm, spec.num_kv_heads)?)
+            }
+            QkNorm::Whole(_) => (shared(AttnQNorm)?, shared(AttnKNorm)?),
+        };
+        Ok(Self { query, key, after_rotation: matches!(kind, QkNorm::PerHeadRotated(_)) })
+    }
+
+    /// Queries and keys, normed.
+    pub(crate) fn forward(&self, query: Tensor<B, 2>, key: Tensor<B, 2>) -> (Tensor<B, 2>, Tensor<B, 2>) {
+        (self.query.forward(query), self.key.forward(key))
+    }
+}

@@ -1,0 +1,83 @@
+//! How a branch is joined to the residual stream.
+
+use burn::tensor::{Device, Tensor};
+use sli_core::{BlockSpec, Residual, Result, TensorRole};
+
+use crate::backend::SliBackend;
+use crate::norm::Norm;
+use crate::tensors::LayerTensors;
+
+/// The norms around a branch f: x -> sum(past + scale * output(f(input(x)))), where each is the identity unless the
+/// layer's [`Residual`] has it. What goes past the branch is x itself, or a multiple of what goes into it.
+#[derive(Clone, Debug)]
+pub(crate) struct Branch<B: SliBackend> {
+    input: Option<Norm<B>>,
+    output: Option<Norm<B>>,
+    scale: Option<f64>,
+    sum: Option<Norm<B>>,
+    past: Past,
+}
+
+/// What goes past a branch.
+#[derive(Clone, Copy, Debug)]
+enum Past {
+    Stream,
+    ScaledInput(f64),
+}
+
+impl<B: SliBackend> Branch<B> {
+    /// Takes the norms of a branch, which is stored under `norm` and, where its output is normed, `output_norm`.
+    ///
+    /// # Errors
+    /// When a tensor was not loaded.
+    pub(crate) fn load(
+        spec: &BlockSpec,
+        [norm, output_norm]: [TensorRole; 2],
+        tensors: &LayerTensors,
+        device: &Device<B>,
+    ) -> Result<Self> {
+        let load =
+            |present: bool, role| present.then(|| Norm::load(spec.norm, tensors, role, device)).transpose();
+        let residual = spec.residual;
+        let shared = residual.shares_norm() && norm == TensorRole::FfnNorm;
+        Ok(Self {
+            input: load(residual.norms_input() && !shared, norm)?,
+            output: load(residual.norms_output(), output_norm)?,
+            scale: match residual {
+                Residual::ScaledPreNorm { scale } => Some(scale),
+                _ => None,
+            },
+            sum: load(residual.norms_sum(), norm)?,
+            past: match residual {
+                Residual::FromNorm { scale } => Past::ScaledInput(scale),
+                _ => Past::Stream,
+            },
+        })
+    }
+
+    /// What goes past the branch, and what goes into it.
+    pub(crate) fn enter(&self, x: Tensor<B, 2>) -> (Tensor<B, 2>, Tensor<B, 2>) {
+        let input = normed(self.input.as_ref(), x.clone());
+        match self.past {
+            Past::Stream => (x, input),
+            Past::ScaledInput(scale) => (input.clone() * scale, input),
+        }
+    }
+
+    /// The stream after the branch gave `y`.
+    pub(crate) fn join(&self, past: Tensor<B, 2>, y: Tensor<B, 2>) -> Tensor<B, 2> {
+        let y = normed(self.output.as_ref(), y);
+        let y = match self.scale {
+            Some(scale) => y * scale,
+            None => y,
+        };
+        normed(self.sum.as_ref(), B::join(past, y))
+    }
+}
+
+fn normed<B: SliBackend>(norm: Option<&Norm<B>>, x: Tensor<B, 2>) -> Tensor<B, 2> {
+    match norm {
+        Some(norm) => norm.forward(x),
+        None => x,
+    }
+}
