@@ -1,6 +1,11 @@
 """The spelling of config.json that released repositories carry, from the one that transformers 5 writes."""
 
 
+def with_keys(config, keys):
+    """`config` with other `keys`; None removes one."""
+    return {key: value for key, value in (config | keys).items() if value is not None or key not in keys}
+
+
 def legacy_config(config, overrides):
     """The released spelling of `config`; a key of `overrides` replaces or, if None, removes one.
 
@@ -15,4 +20,4 @@ def legacy_config(config, overrides):
             legacy[key] = scaling.pop(key)
     if scaling.get("rope_type", "default") != "default":
         legacy["rope_scaling"] = scaling
-    return {key: value for key, value in (legacy | overrides).items() if value is not None or key not in overrides}
+    return with_keys(legacy, overrides)

@@ -17,7 +17,7 @@ import record
 from cases import CASES
 from checks import check_agreement, check_every_weight_matters, nudged
 from fixture import fixture
-from legacy import legacy_config
+from legacy import legacy_config, with_keys
 
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
 TOLERANCE = 2e-5  # of the largest magnitude in a tensor
@@ -60,7 +60,7 @@ def make(name):
         # Much more than this means a choice between experts that rounding could turn around.
         check_agreement(expected, record.record(case, nudged(model), batch), 1e-3, "with nudged weights")
 
-        config = json.loads((source / "config.json").read_text())
+        config = with_keys(json.loads((source / "config.json").read_text()), case.config_keys)
         legacy = legacy_config(config, case.legacy)
         if case.same_in_transformers:
             write_json(source / "config.json", legacy)

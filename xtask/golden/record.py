@@ -28,6 +28,8 @@ def samples(case, config):
         if config.is_encoder_decoder:
             target = token_ids(f"decoder_input_ids.{index}", length - 3, config.vocab_size)
             sample["decoder_input_ids"] = [config.decoder_start_token_id, *target[1:]]
+        for position, token in case.inserted[index] if case.inserted else ():
+            sample["input_ids"][position] = token
         batch.append(sample)
     return batch
 

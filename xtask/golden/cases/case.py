@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import remote
 import transformers
 
 # Small, and away from every library's defaults, so that a default in the wrong place shows in the numbers.
@@ -27,9 +28,11 @@ class Case:
 
     family: str
     model: str
-    """Name of the model class in transformers."""
+    """Name of the model class in `remote`, else in transformers."""
     arguments: dict
     """Arguments of the configuration class."""
+    config_keys: dict = field(default_factory=dict)
+    """Keys of both config files that differ from what the class writes; None removes one."""
     legacy: dict = field(default_factory=dict)
     """Keys of config_legacy.json that differ from what the general rewriting gives; None removes one."""
     rename: tuple = ()
@@ -43,12 +46,14 @@ class Case:
     dtype: str = "F32"
     lengths: tuple = (12, 8)
     """Tokens of each sample."""
+    inserted: tuple = ()
+    """For each sample, `(position, token)` pairs that replace what was drawn."""
     same_in_transformers: bool = True
     """Whether transformers reads config_legacy.json."""
 
     def model_class(self):
         """The model class."""
-        return getattr(transformers, self.model)
+        return remote.CLASSES.get(self.model) or getattr(transformers, self.model)
 
     def config(self):
         """The configuration."""

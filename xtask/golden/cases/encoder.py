@@ -1,6 +1,6 @@
 """Encoders."""
 
-from cases.case import Case
+from cases.case import DECODER, Case, rope
 
 BERT = {
     "vocab_size": 96,
@@ -57,4 +57,22 @@ CASES = {
         layers="encoder.albert_layer_groups",
     ),
     "electra": Case("Encoder", "ElectraForPreTraining", BERT | {"embedding_size": 20}),
+    "xlm_roberta_xl": Case(
+        "Encoder",
+        "XLMRobertaXLForMaskedLM",
+        BERT | {"max_position_embeddings": 18, "type_vocab_size": 1, "pad_token_id": 1},
+    ),
+    "mpnet": Case("Encoder", "MPNetForMaskedLM", BERT | {"max_position_embeddings": 18, "pad_token_id": 1}),
+    "megatron_bert": Case("Encoder", "MegatronBertForMaskedLM", BERT),
+    "nomic_bert": Case("Encoder", "NomicBertForMaskedLM", BERT | {"rope_parameters": rope(500.0)}),
+    "eurobert": Case(
+        "Encoder",
+        "EuroBertForMaskedLM",
+        DECODER | {"rms_norm_eps": 1e-3, "rope_parameters": rope(500.0)},
+    ),
+    "jina_embeddings_v3": Case(
+        "Encoder",
+        "JinaEmbeddingsV3ForMaskedLM",
+        BERT | {"type_vocab_size": 1, "pad_token_id": 1, "rope_parameters": rope(500.0)},
+    ),
 }

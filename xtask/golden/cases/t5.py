@@ -29,4 +29,20 @@ CASES = {
         legacy={"tie_word_embeddings": False, "scale_decoder_outputs": None},
         added={"lm_head.weight": ("F32", [96, 32])},
     ),
+    "umt5": Case("T5", "UMT5ForConditionalGeneration", T5 | {"feed_forward_proj": "gated-gelu"}),
+    "bart": Case(
+        "T5",
+        "BartForConditionalGeneration",
+        {
+            "vocab_size": 96,
+            "d_model": 32,
+            "encoder_layers": 3,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 48,
+            "decoder_ffn_dim": 40,
+            "max_position_embeddings": 16,
+        },
+    ),
 }

@@ -1,0 +1,135 @@
+"""Models that were released with code of their own; the classes are in `remote`."""
+
+from cases.case import TOKENS, Case
+
+LLAMA = TOKENS | {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "rms_norm_eps": 1e-3,
+    "tie_word_embeddings": False,
+}
+
+
+def remote(family, model, arguments, model_type, architecture, keys=None, **details):
+    """A case of a class in `remote`, in a config that calls it `architecture` and has other `keys`."""
+    names = {"model_type": model_type, "architectures": [architecture]}
+    # With other keys the class could not read its own config.
+    return Case(
+        family, model, arguments, config_keys=names | (keys or {}), same_in_transformers=not keys, **details
+    )
+
+
+CASES = {
+    "baichuan2": remote(
+        "Llama",
+        "BaichuanForCausalLM",
+        LLAMA | {"max_position_embeddings": 64, "model_max_length": 64, "norm_head": True},
+        "baichuan",
+        "BaichuanForCausalLM",
+        ignored={f"model.layers.{layer}.self_attn.rotary_emb.inv_freq": ("F32", [4]) for layer in range(3)},
+    ),
+    "internlm2": remote(
+        "Llama",
+        "InternLM2ForCausalLM",
+        LLAMA
+        | {
+            "num_key_value_heads": 2,
+            "bias": False,
+            "max_position_embeddings": 10,
+            "rope_theta": 500.0,
+            "scaling": {"type": "dynamic", "factor": 2.0},
+        },
+        "internlm2",
+        "InternLM2ForCausalLM",
+        keys={"scaling": None, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
+    ),
+    # Far beyond, somewhat beyond and within the length it was trained for.
+    "qwen": remote(
+        "Qwen",
+        "QWenForCausalLM",
+        TOKENS
+        | {
+            "hidden_size": 32,
+            "intermediate_size": 96,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "kv_channels": 8,
+            "layer_norm_epsilon": 1e-3,
+            "max_position_embeddings": 64,
+            "seq_length": 8,
+            "rotary_emb_base": 500,
+            "rotary_pct": 1.0,
+            "use_dynamic_ntk": True,
+            "use_logn_attn": True,
+            "no_bias": True,
+            "scale_attn_weights": True,
+            "tie_word_embeddings": False,
+        },
+        "qwen",
+        "QWenLMHeadModel",
+        lengths=(40, 20, 7),
+        ignored={"transformer.rotary_emb.inv_freq": ("F32", [4])},
+    ),
+    "chatglm2": remote(
+        "ChatGLM",
+        "ChatGLMForCausalLM",
+        {
+            "padded_vocab_size": 96,
+            "vocab_size": 96,
+            "num_hidden_layers": 3,
+            "hidden_size": 32,
+            "ffn_hidden_size": 48,
+            "num_layers": 3,
+            "num_attention_heads": 4,
+            "kv_channels": 8,
+            "multi_query_attention": True,
+            "multi_query_group_num": 2,
+            "layernorm_epsilon": 1e-3,
+            "rmsnorm": True,
+            "post_layer_norm": True,
+            "original_rope": True,
+            "rope_ratio": 0.05,
+            "add_qkv_bias": True,
+            "add_bias_linear": False,
+            "apply_residual_connection_post_layernorm": False,
+            "seq_length": 64,
+            "tie_word_embeddings": False,
+        },
+        "chatglm",
+        "ChatGLMModel",
+        keys={"vocab_size": None, "num_hidden_layers": None},
+        ignored={"transformer.rotary_pos_emb.inv_freq": ("F32", [2])},
+    ),
+    # A blank at the end of the text, and one within it.
+    "chatglm_6b": remote(
+        "ChatGLM",
+        "ChatGLM6BForCausalLM",
+        {
+            "vocab_size": 96,
+            "hidden_size": 32,
+            "inner_hidden_size": 80,
+            "num_hidden_layers": 3,
+            "num_layers": 3,
+            "num_attention_heads": 4,
+            "layernorm_epsilon": 1e-3,
+            "max_sequence_length": 64,
+            "position_encoding_2d": True,
+            "bos_token_id": 90,
+            "eos_token_id": 91,
+            "mask_token_id": 86,
+            "gmask_token_id": 87,
+            "pad_token_id": 3,
+            "tie_word_embeddings": False,
+        },
+        "chatglm",
+        "ChatGLMModel",
+        keys={"num_hidden_layers": None},
+        lengths=(12, 9),
+        inserted=(((5, 87), (6, 90)), ((2, 86), (4, 90))),
+        ignored={
+            f"transformer.layers.{layer}.attention.rotary_emb.inv_freq": ("F32", [2]) for layer in range(3)
+        },
+    ),
+}

@@ -1,0 +1,22 @@
+"""Models that were released with code of their own and that transformers has no class for.
+
+Each module is an independent reference, written after the released code and kept plain: whole matrices of scores, one
+sample at a time. Modules are named as released checkpoints name their tensors.
+"""
+
+from remote.baichuan import BaichuanForCausalLM
+from remote.chatglm import ChatGLMForCausalLM
+from remote.chatglm_6b import ChatGLM6BForCausalLM
+from remote.internlm2 import InternLM2ForCausalLM
+from remote.qwen import QWenForCausalLM
+
+CLASSES = {
+    model.__name__: model
+    for model in (
+        BaichuanForCausalLM,
+        ChatGLM6BForCausalLM,
+        ChatGLMForCausalLM,
+        InternLM2ForCausalLM,
+        QWenForCausalLM,
+    )
+}

@@ -1,0 +1,72 @@
+"""Baichuan2-7B: Llama with one matrix for queries, keys and values, and a head whose rows have length one."""
+
+import torch
+from torch import nn
+from torch.nn.functional import normalize, silu
+
+from remote.parts import RemoteModel, RMSNorm, angles, attend, causal, heads, rotate_half
+
+
+class Attention(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.W_pack = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+
+    def forward(self, x):
+        query, key, value = (heads(part, self.head_dim) for part in self.W_pack(x).chunk(3, -1))
+        angle = angles(torch.arange(len(x)), self.head_dim, 10000.0)
+        query, key = rotate_half(query, angle), rotate_half(key, angle)
+        return self.o_proj(attend(query, key, value, causal(len(x))))
+
+
+class Mlp(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x):
+        return self.down_proj(silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Layer(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.self_attn = Attention(config)
+        self.mlp = Mlp(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, hidden_states):
+        x = hidden_states[0]
+        x = x + self.self_attn(self.input_layernorm(x))
+        return (x + self.mlp(self.post_attention_layernorm(x)))[None]
+
+
+class Stack(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, input_ids):
+        x = self.embed_tokens(input_ids)
+        for layer in self.layers:
+            x = layer(x)
+        return (self.norm(x),)
+
+
+class BaichuanForCausalLM(RemoteModel):
+    def build(self, config):
+        self.model = Stack(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def stack(self):
+        return self.model
+
+    def logits(self, hidden):
+        return hidden @ normalize(self.lm_head.weight).T
