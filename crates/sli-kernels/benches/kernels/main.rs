@@ -1,16 +1,76 @@
 //! Rates of the kernels, and their share of the peak of the arithmetic units measured in the same run.
 //!
-//! `cargo bench -p sli-kernels [-- WORD...]` runs the lines that contain one of the words; `RAYON_NUM_THREADS` and
-//! `SLI_ISA` are honoured. Each line is the best of half a second.
+//! `cargo bench -p sli-kernels [-- WORD...]` runs the cases whose names contain one of the words;
+//! `RAYON_NUM_THREADS` and `SLI_ISA` are honoured. Each line is the best of half a second.
+//!
+//! With `--serve` the names are printed, then an empty line, and from then on each name that is read is answered by the
+//! seconds of one call: so `cargo xtask bench torch` takes turns.
 #![allow(clippy::print_stdout)]
 
+mod attention;
+mod fused;
+mod linear;
 mod peak;
 
-use std::hint::black_box;
+use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
-use half::bf16;
-use sli_kernels::*;
+use sli_kernels::{Isa, Precision, available, isa, requested_isa};
+
+/// How long a case is repeated.
+const BUDGET: Duration = Duration::from_millis(500);
+
+/// Something to measure. Its name says the shape.
+struct Case {
+    name: String,
+    work: Work,
+    /// Allocates what the call works on.
+    prepare: Box<dyn Fn() -> Box<dyn FnMut()>>,
+}
+
+/// What a call does: arithmetic, or mostly traffic with memory.
+enum Work {
+    /// Multiplications and additions.
+    Flops(usize, Precision),
+    /// Bytes read and written.
+    Bytes(usize),
+}
+
+impl Case {
+    fn new(name: String, work: Work, prepare: impl Fn() -> Box<dyn FnMut()> + 'static) -> Self {
+        Self { name, work, prepare: Box::new(prepare) }
+    }
+
+    /// Runs the case and prints its time, its rate and the share of the peak.
+    fn print(&self) {
+        let mut call = (self.prepare)();
+        // Beside each line, since the clock and the other work of a machine change.
+        let peak = match self.work {
+            Work::Flops(_, precision) => peak(isa(), precision),
+            Work::Bytes(_) => None,
+        };
+        let seconds = fastest(BUDGET, &mut call);
+        let rate = match self.work {
+            Work::Flops(flops, _) => format!("{:8.1} GFLOP/s", flops as f64 / seconds / 1e9),
+            Work::Bytes(bytes) => format!("{:8.1} GB/s", bytes as f64 / seconds / 1e9),
+        };
+        let share = match (&self.work, peak) {
+            (Work::Flops(flops, _), Some(peak)) => {
+                format!("{:6.1} % of {peak:.0}", 100.0 * *flops as f64 / seconds / 1e9 / peak)
+            }
+            _ => String::new(),
+        };
+        println!("{:42} {:9.3} ms {rate} {share}", self.name, seconds * 1e3);
+    }
+}
+
+/// GFLOP/s that products of this precision cannot exceed, where this program can measure it.
+fn peak(isa: Isa, precision: Precision) -> Option<f64> {
+    match precision {
+        Precision::F32 => peak::f32(isa),
+        Precision::Bf16 => peak::bf16(isa).or_else(|| peak::f32(isa)),
+    }
+}
 
 /// Seconds of the fastest of the calls that fit into `budget`, after one that warms up.
 fn fastest(budget: Duration, mut call: impl FnMut()) -> f64 {
@@ -22,37 +82,6 @@ fn fastest(budget: Duration, mut call: impl FnMut()) -> f64 {
         best = best.min(begin.elapsed().as_secs_f64());
     }
     best
-}
-
-struct Bench {
-    words: Vec<String>,
-}
-
-impl Bench {
-    /// Runs a line and prints its time, its rate and its share of the peak.
-    fn line(&self, name: &str, flops: usize, precision: Precision, call: impl FnMut()) {
-        if !self.words.is_empty() && !self.words.iter().any(|word| name.contains(word.as_str())) {
-            return;
-        }
-        // Beside each line, since the clock and the other work of a machine change.
-        let peak = match precision {
-            Precision::F32 => peak::f32(isa()),
-            Precision::Bf16 => peak::bf16(isa()).or_else(|| peak::f32(isa())),
-        };
-        let seconds = fastest(Duration::from_millis(500), call);
-        let rate = flops as f64 / seconds / 1e9;
-        let share = peak.map_or(String::new(), |peak| format!("{:5.1} % of {peak:.0}", 100.0 * rate / peak));
-        println!("{name:44} {:9.3} ms {rate:8.1} GFLOP/s {share}", seconds * 1e3);
-    }
-
-    /// As [`Self::line`], for kernels that are bound by memory: `bytes` read and written.
-    fn traffic(&self, name: &str, bytes: usize, call: impl FnMut()) {
-        if !self.words.is_empty() && !self.words.iter().any(|word| name.contains(word.as_str())) {
-            return;
-        }
-        let seconds = fastest(Duration::from_millis(300), call);
-        println!("{name:44} {:9.3} ms {:8.1} GB/s", seconds * 1e3, bytes as f64 / seconds / 1e9);
-    }
 }
 
 /// Reproducible values in -1..1.
@@ -67,131 +96,46 @@ fn values(length: usize) -> Vec<f32> {
     (0..length).map(|_| next()).collect()
 }
 
-fn linears(bench: &Bench) {
-    for (n, k) in [(4096, 4096), (11008, 4096), (4096, 11008), (2048, 2048)] {
-        let weights = values(n * k);
-        let brain: Vec<bf16> = weights.iter().map(|&w| bf16::from_f32(w)).collect();
-        let codes: Vec<u8> = (0..n * k).map(|i| (i * 37 % 120) as u8).collect();
-        let scales = vec![0.01; n * k / 32];
-        let formats = [
-            ("bf16", Precision::Bf16, Format::Bf16(&brain)),
-            ("bf16 exact", Precision::F32, Format::Bf16(&brain)),
-            ("f32", Precision::F32, Format::F32(&weights)),
-            (
-                "fp8",
-                Precision::Bf16,
-                Format::Fp8E4m3 {
-                    codes: &codes,
-                    scales: &scales[..n.div_ceil(128) * k.div_ceil(128)],
-                    block_rows: 128,
-                    block_columns: 128,
-                },
-            ),
-            (
-                "int4",
-                Precision::Bf16,
-                Format::Int4 { codes: &codes[..n * k / 2], scales: &scales, zero_points: None, group: 32 },
-            ),
-        ];
-        for m in [1, 4, 16, 64, 256, 1024] {
-            let x = values(m * k);
-            let mut y = vec![0.0; m * n];
-            for (name, precision, format) in formats {
-                let matrix = Matrix { rows: n, columns: k, format };
-                bench.line(&format!("linear {name} {m} x {n} x {k}"), 2 * m * n * k, precision, || {
-                    linear(Activations::F32(&x), &matrix, None, precision, &mut y);
-                });
-            }
+/// Answers names with seconds, until there are no more. The last case stays prepared.
+fn serve(cases: &[Case]) -> std::io::Result<()> {
+    let mut out = std::io::stdout();
+    for case in cases {
+        println!("{}", case.name);
+    }
+    println!();
+    out.flush()?;
+    let mut prepared: Option<(String, Box<dyn FnMut()>)> = None;
+    for name in std::io::stdin().lock().lines() {
+        let name = name?;
+        if prepared.as_ref().is_none_or(|(last, _)| *last != name) {
+            let Some(case) = cases.iter().find(|case| case.name == name) else { break };
+            drop(prepared.take());
+            prepared = Some((name, (case.prepare)()));
+        }
+        if let Some((_, call)) = &mut prepared {
+            println!("{:e}", fastest(BUDGET, call));
+            out.flush()?;
         }
     }
+    Ok(())
 }
 
-fn attentions(bench: &Bench) {
-    for (tokens, num_heads, num_kv_heads, head_dim) in
-        [(512, 16, 16, 64), (2048, 16, 16, 64), (512, 16, 4, 128), (2048, 16, 4, 128)]
-    {
-        let query = values(tokens * num_heads * head_dim);
-        let key = values(tokens * num_kv_heads * head_dim);
-        let mut out = vec![0.0; query.len()];
-        for (mask, precision) in [
-            (Mask::Causal, Precision::Bf16),
-            (Mask::Bidirectional, Precision::Bf16),
-            (Mask::Causal, Precision::F32),
-            (Mask::Bidirectional, Precision::F32),
-        ] {
-            let attended = if mask == Mask::Causal { tokens * tokens / 2 } else { tokens * tokens };
-            let a = Attention {
-                num_heads,
-                num_kv_heads,
-                head_dim,
-                value_dim: head_dim,
-                scale: 1.0 / (head_dim as f32).sqrt(),
-                softcap: None,
-                mask,
-                bias: Bias::None,
-                sinks: None,
-            };
-            let name = format!("attention {precision:?} {mask:?} {tokens} x {num_heads} x {head_dim}");
-            bench.line(&name, 4 * attended * num_heads * head_dim, precision, || {
-                attention(&a, &query, &key, &key, &[0, tokens], &[0, tokens], precision, &mut out);
-            });
-        }
-    }
-}
-
-fn elementwise(bench: &Bench) {
-    let (rows, width) = (1024, 4096);
-    let (x, weight) = (values(rows * width), values(width));
-    let (mut y, mut z) = (vec![0.0; rows * width], x.clone());
-    let bytes = 4 * rows * width;
-    bench.traffic("rms_norm 1024 x 4096", 2 * bytes, || rms_norm(&x, width, Some(&weight), 1e-6, &mut y));
-    bench.traffic("layer_norm 1024 x 4096", 2 * bytes, || {
-        layer_norm(&x, width, Some(&weight), Some(&weight), 1e-6, &mut y);
-    });
-    bench.traffic("add_rms_norm 1024 x 4096", 4 * bytes, || {
-        add_rms_norm(&mut z, &x, width, Some(&weight), 1e-6, &mut y);
-    });
-    for activation in [Activation::Silu, Activation::Gelu, Activation::GeluTanh] {
-        bench.traffic(&format!("gated {activation:?} 1024 x 4096"), 3 * bytes, || {
-            gated_activation(activation, &x, &x, &mut y);
-        });
-    }
-    bench.traffic("softmax 1024 x 4096", 2 * bytes, || softmax_rows(&mut y, width));
-    let table = values(rows * 64);
-    bench.traffic("rope 1024 x 32 x 128", 2 * bytes, || rope(&mut y, 32, 128, 128, &table, &table));
-    let logits = values(64 * 32_000);
-    bench.traffic("log-sum-exp and top 20 of 64 x 32000", 4 * logits.len(), || {
-        let mut summaries = vec![RowSummary::new(20); 64];
-        update_rows(&mut summaries, &logits, 32_000, 0);
-        black_box(&summaries);
-    });
-    let mut moments = ChannelMoments::new(width);
-    bench.traffic("moments 1024 x 4096", bytes, || moments.add_rows(&x));
-    let taps = values(4 * width);
-    bench.traffic("conv 1024 x 4096 x 4", 2 * bytes, || {
-        causal_conv1d(&x, width, &taps, 4, None, &[0, rows], &mut y);
-    });
-    let (tokens, channels, state) = (512, 2048, 16);
-    let inputs = values(tokens * channels);
-    let delta: Vec<f32> = inputs.iter().map(|x| x.abs()).collect();
-    let a: Vec<f32> = values(channels * state).iter().map(|x| -x.abs()).collect();
-    let (b, d) = (values(tokens * state), values(channels));
-    let scan = SelectiveScan { channels, state, a: &a, d: &d };
-    bench.traffic("selective_scan 512 x 2048 x 16", 12 * tokens * channels, || {
-        selective_scan(&scan, &inputs, &delta, &b, &b, &[0, tokens], &mut y[..tokens * channels]);
-    });
-}
-
-fn main() {
+fn main() -> std::io::Result<()> {
+    let mut cases = linear::cases();
+    cases.extend(attention::cases());
+    cases.extend(fused::cases());
     // `cargo bench` passes `--bench`.
-    let words = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let (options, words): (Vec<_>, Vec<_>) =
+        std::env::args().skip(1).partition(|word| word.starts_with("--"));
+    cases.retain(|case| words.is_empty() || words.iter().any(|word| case.name.contains(word.as_str())));
+    if options.iter().any(|option| option == "--serve") {
+        return serve(&cases);
+    }
     match requested_isa() {
         Ok(isa) => println!("instruction set {isa}, {} threads", rayon::current_num_threads()),
-        Err(error) => println!("{error}; using {}", isa()),
+        Err(error) => println!("{error}; using {}", available()[0]),
     }
     println!("shares are of the rate of products in registers alone, measured beside each line");
-    let bench = Bench { words };
-    linears(&bench);
-    attentions(&bench);
-    elementwise(&bench);
+    cases.iter().for_each(Case::print);
+    Ok(())
 }

@@ -36,7 +36,7 @@ pub(crate) fn bf16(isa: Isa) -> Option<f64> {
 /// The rate of a loop of `ROUNDS * SUMS` instructions of `flops` each, run by every thread at once.
 fn rate(flops: usize, work: impl Fn() -> f32 + Sync) -> f64 {
     let threads = rayon::current_num_threads();
-    let seconds = super::fastest(Duration::from_millis(100), || {
+    let seconds = crate::fastest(Duration::from_millis(100), || {
         (0..threads).into_par_iter().for_each(|_| {
             black_box(work());
         });

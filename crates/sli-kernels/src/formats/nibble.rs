@@ -66,10 +66,13 @@ impl<T: Nibble> Rows for NibbleRows<'_, T> {
     #[inline(always)]
     fn scale<A: Arithmetic>(&self, a: A, first: usize, run: usize) -> A::Table {
         let step = self.groups_at_once::<A>();
-        let place = first + run * step;
-        // The last group of the matrix may be the first half of a line that is not looked up.
-        let second = (place + step - 1).min(self.groups.count() - 1);
-        a.table(&T::PALETTE, [self.groups.affine(place), self.groups.affine(second)])
+        let group = self.groups.affine(first + run * step);
+        if step == 1 {
+            return a.table(&T::PALETTE, [group; 2]);
+        }
+        // The last group of the matrix may be the first half of a line, which is not looked up.
+        let next = (first + run * step + 1).min(self.groups.count() - 1);
+        a.table(&T::PALETTE, [group, self.groups.affine(next)])
     }
 
     #[inline(always)]

@@ -13,7 +13,7 @@ use crate::scratch::{Buffer, Scratch, SharedMut};
 use crate::simd::Simd;
 
 /// Rows of w in a task, a multiple of every [`dot_rows`].
-const CHUNK: usize = 96;
+pub(super) const CHUNK: usize = 96;
 /// Lines of decoded weights at a time: with 8 rows half of the first-level cache.
 const DEPTH: usize = 32;
 
@@ -30,20 +30,30 @@ pub(super) fn multiply(
     let (m, k, geometry) = (y.len() / n, w.columns(), Geometry::of(isa, precision));
     let batches = m.div_ceil(geometry.dot);
     let batch = m.div_ceil(batches);
-    let stride = geometry.lines(k) * LINE;
     // The last batch may be filled up with rows of zeros.
-    let mut units = Buffer::zeros(batches * batch * stride);
-    dispatch_product(
-        isa,
-        precision,
-        Prepare { x, k, stride, units: &mut units.as_mut_slice()[..m * stride] },
-    );
+    let (units, stride) = prepare(isa, precision, x, m, batches * batch, k);
     let (x, y) = (units.as_slice(), SharedMut::new(y));
     (0..n.div_ceil(CHUNK)).into_par_iter().for_each(|chunk| {
         let (first, end) = (chunk * CHUNK, n.min((chunk + 1) * CHUNK));
         let task = Task { isa, precision, geometry, x, stride, m, batch, w, bias, first, end, n, y };
         dispatch_product(isa, precision, task);
     });
+}
+
+/// The units of `m` rows of x, followed by zeros up to `padded` rows, and the distance between rows.
+pub(super) fn prepare(
+    isa: Isa,
+    precision: Precision,
+    x: Activations,
+    m: usize,
+    padded: usize,
+    k: usize,
+) -> (Buffer, usize) {
+    let stride = Geometry::of(isa, precision).lines(k) * LINE;
+    let mut buffer = Buffer::zeros(padded * stride);
+    let units = &mut buffer.as_mut_slice()[..m * stride];
+    dispatch_product(isa, precision, Prepare { x, k, stride, units });
+    (buffer, stride)
 }
 
 /// Puts rows of x into units.

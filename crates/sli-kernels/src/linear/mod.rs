@@ -1,5 +1,6 @@
 //! `y = x W^T`: the product of activations with a weight matrix as it is stored.
 
+mod decoded;
 mod few;
 mod many;
 
@@ -8,7 +9,7 @@ use half::bf16;
 use crate::formats::Rows;
 use crate::isa::isa;
 use crate::matrix::{Matrix, WithRows};
-use crate::product::{Precision, Weights};
+use crate::product::Precision;
 
 /// The activations that enter a matrix product, row-major.
 #[derive(Clone, Copy, Debug)]
@@ -86,15 +87,15 @@ pub fn linear(x: Activations, w: &Matrix, bias: Option<&[f32]>, precision: Preci
     w.with_rows(Linear { x, bias, precision, y, n });
 }
 
-fn multiply(
+fn multiply<R: Rows>(
     x: Activations,
-    w: &dyn Weights,
+    w: &R,
     bias: Option<&[f32]>,
     precision: Precision,
     y: &mut [f32],
     n: usize,
 ) {
-    let (m, k) = (y.len() / n, w.columns());
+    let (m, k, isa) = (y.len() / n, w.columns(), isa());
     if m == 0 {
         return;
     }
@@ -103,10 +104,12 @@ fn multiply(
             Some(bias) => row.copy_from_slice(bias),
             None => row.fill(0.0),
         });
+    } else if decoded::suits(isa, precision, m, w) {
+        decoded::multiply(isa, precision, x, w, bias, y, n);
     } else if m <= FEW {
-        few::multiply(isa(), precision, x, w, bias, y, n);
+        few::multiply(isa, precision, x, w, bias, y, n);
     } else {
-        many::multiply(isa(), precision, x, w, bias, y, n);
+        many::multiply(isa, precision, x, w, bias, y, n);
     }
 }
 

@@ -8,8 +8,8 @@ mod pack;
 mod tile;
 
 pub(crate) use dot::{Dot, dot_rows};
-pub(crate) use pack::{Weights, pack_activations, pack_rows, prepare_row};
-pub(crate) use tile::{Ahead, Combine, Layout, Lines, Tile};
+pub(crate) use pack::{Weights, pack_activations, pack_rows, prepare_row, runs_are_lines};
+pub(crate) use tile::{Ahead, Combine, Layout, Lines, Tile, prefetch};
 
 use half::bf16;
 

@@ -29,7 +29,7 @@ unsafe fn pack_row<A: Arithmetic, R: Rows>(
     let (s, lanes, width) = (a.simd(), A::S::LANES, LINE * A::VALUES);
     let Storage { start, pitch, bits, .. } = rows.storage();
     let (mut at, end, run) = (column, column + k, rows.run::<A>());
-    if run.is_multiple_of(width) || run >= rows.columns() {
+    if runs_are_lines::<A, R>(&rows) {
         let (first, mut index) = (rows.first_scale(row), at / run);
         let mut run_end = at - at % run;
         while at + width <= end {
@@ -181,6 +181,13 @@ pub(crate) unsafe fn pack_rows<A: Arithmetic, R: Rows>(
             )
         };
     }
+}
+
+/// Whether the runs of w are whole lines or whole rows.
+#[inline(always)]
+pub(crate) fn runs_are_lines<A: Arithmetic, R: Rows>(w: &R) -> bool {
+    let run = w.run::<A>();
+    run.is_multiple_of(LINE * A::VALUES) || run >= w.columns()
 }
 
 /// A weight matrix of any format, as code that does not depend on the format sees it.

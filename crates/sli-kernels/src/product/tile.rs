@@ -77,7 +77,7 @@ impl Ahead {
 
 /// Asks for a cache line that will be needed soon.
 #[inline(always)]
-pub(super) fn prefetch(address: *const u8) {
+pub(crate) fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch accepts any address; SSE is part of the baseline.
     unsafe {

@@ -35,12 +35,21 @@ fn power_of_two(n: i32) -> f32 {
 /// Exact value of an e4m3 code.
 #[inline(always)]
 pub(crate) fn e4m3_to_f32(code: u8) -> f32 {
-    let (sign, magnitude) = (u32::from(code & 0x80) << 24, u32::from(code & 0x7f));
-    if magnitude == 0x7f {
-        return f32::NAN;
-    }
-    // As f32 bits the exponent is short by the difference of the biases, 127 - 7; the product also sets subnormals right.
-    f32::from_bits(sign | magnitude << 20) * power_of_two(120)
+    static VALUES: [f32; 256] = {
+        let mut values = [f32::NAN; 256];
+        let mut code = 0;
+        while code < 256 {
+            let (sign, magnitude) = ((code as u32 & 0x80) << 24, code as u32 & 0x7f);
+            if magnitude != 0x7f {
+                // As f32 bits the exponent is short by the difference of the biases, 127 - 7; the product also sets
+                // subnormals right.
+                values[code] = f32::from_bits(sign | magnitude << 20) * f32::from_bits((120 + 127) << 23);
+            }
+            code += 1;
+        }
+        values
+    };
+    VALUES[usize::from(code)]
 }
 
 /// Rounds to bf16, to nearest with ties to even.
