@@ -1,6 +1,7 @@
 //! The project's own tasks: `cargo xtask TASK`.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // tasks talk to the person who runs them
 
+mod bench;
 mod golden;
 mod synth;
 mod taxonomy;
@@ -44,6 +45,11 @@ enum Task {
         /// Where to write it
         directory: PathBuf,
     },
+    /// Compare with other programs
+    Bench {
+        #[command(subcommand)]
+        bench: bench::Bench,
+    },
     /// Check what must not be: dependencies upwards, names of architectures where they do not belong, and the like
     Tidy,
     /// Type-check the code for NVIDIA GPUs
@@ -55,6 +61,7 @@ fn main() -> ExitCode {
         Task::Taxonomy { check } => taxonomy::taxonomy(check),
         Task::Golden { arguments } => golden::golden(&arguments),
         Task::Synth { shape, directory } => synth::synth(&shape, &directory),
+        Task::Bench { bench } => bench::bench(bench),
         Task::Tidy => tidy::tidy(),
         Task::CheckCuda => {
             succeed(Command::new("cargo").args(["check", "--package", "sli-cli", "--features", "cuda"]))

@@ -65,5 +65,6 @@ pub use product::Precision;
 pub use rope::rope;
 pub use rows::{gather_rows, scatter_add_rows};
 pub use scan::{SelectiveScan, selective_scan};
+pub use scratch::SCRATCH_BYTES;
 pub use softmax::softmax_rows;
 pub use summary::{RowSummary, update_rows};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use half::{bf16, f16};
 
-use crate::formats::{Fp8Rows, Int4, Int8Rows, Mxfp4, NibbleRows, Nvfp4, PlainRows, Rows};
+use crate::formats::{Always, Fp8Rows, Int4, Int8Rows, Mxfp4, NibbleRows, Nvfp4, PlainRows, Rows};
 
 /// A weight matrix of `rows` (outputs) by `columns` (inputs), row-major, as stored.
 #[derive(Clone, Copy, Debug)]
@@ -216,10 +216,17 @@ impl Matrix<'_> {
             Format::Fp8E4m3 { codes, scales, block_rows, block_columns } => {
                 with.run(Fp8Rows { codes, scales, columns, block_rows, block_columns })
             }
-            Format::Int8 { codes, scales, zero_points, group } => {
+            Format::Int8 { codes, scales, zero_points: None, group } => {
+                with.run(Int8Rows { codes, scales, zero_points: Always::<0>, columns, group })
+            }
+            Format::Int8 { codes, scales, zero_points: Some(zero_points), group } => {
                 with.run(Int8Rows { codes, scales, zero_points, columns, group })
             }
-            Format::Int4 { codes, scales, zero_points, group } => {
+            Format::Int4 { codes, scales, zero_points: None, group } => {
+                let groups = Int4 { scales, zero_points: Always::<8>, group };
+                with.run(NibbleRows { codes, columns, groups })
+            }
+            Format::Int4 { codes, scales, zero_points: Some(zero_points), group } => {
                 with.run(NibbleRows { codes, columns, groups: Int4 { scales, zero_points, group } })
             }
             Format::Mxfp4 { codes, scales } => {

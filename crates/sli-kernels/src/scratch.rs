@@ -2,6 +2,10 @@
 
 use std::cell::Cell;
 
+/// Working memory that a thread which calls kernels keeps, in bytes. Rows of more than a hundred thousand columns, and
+/// attention with heads of more than ten thousand, would need more.
+pub const SCRATCH_BYTES: usize = 8 << 20;
+
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct CacheLine {

@@ -15,7 +15,7 @@ mod peak;
 use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
-use sli_kernels::{Isa, Precision, available, isa, requested_isa};
+use sli_kernels::{Precision, available, isa, requested_isa};
 
 /// How long a case is repeated.
 const BUDGET: Duration = Duration::from_millis(500);
@@ -41,15 +41,22 @@ impl Case {
         Self { name, work, prepare: Box::new(prepare) }
     }
 
+    /// GFLOP/s that the case cannot exceed, where this program can measure them.
+    fn peak(&self) -> Option<f64> {
+        match self.work {
+            Work::Flops(_, Precision::Bf16) => peak::bf16(isa()).or_else(|| peak::f32(isa())),
+            Work::Flops(_, Precision::F32) => peak::f32(isa()),
+            Work::Bytes(_) => None,
+        }
+    }
+
     /// Runs the case and prints its time, its rate and the share of the peak.
     fn print(&self) {
         let mut call = (self.prepare)();
-        // Beside each line, since the clock and the other work of a machine change.
-        let peak = match self.work {
-            Work::Flops(_, precision) => peak(isa(), precision),
-            Work::Bytes(_) => None,
-        };
+        // Before and after, since the clock and the other work of a machine change.
+        let before = self.peak();
         let seconds = fastest(BUDGET, &mut call);
+        let peak = before.zip(self.peak()).map(|(before, after)| before.max(after));
         let rate = match self.work {
             Work::Flops(flops, _) => format!("{:8.1} GFLOP/s", flops as f64 / seconds / 1e9),
             Work::Bytes(bytes) => format!("{:8.1} GB/s", bytes as f64 / seconds / 1e9),
@@ -61,14 +68,6 @@ impl Case {
             _ => String::new(),
         };
         println!("{:42} {:9.3} ms {rate} {share}", self.name, seconds * 1e3);
-    }
-}
-
-/// GFLOP/s that products of this precision cannot exceed, where this program can measure it.
-fn peak(isa: Isa, precision: Precision) -> Option<f64> {
-    match precision {
-        Precision::F32 => peak::f32(isa),
-        Precision::Bf16 => peak::bf16(isa).or_else(|| peak::f32(isa)),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use rayon::prelude::*;
 use sli_kernels::Isa;
 
 /// Enough independent sums to hide the latency of an instruction.
@@ -37,9 +36,7 @@ pub(crate) fn bf16(isa: Isa) -> Option<f64> {
 fn rate(flops: usize, work: impl Fn() -> f32 + Sync) -> f64 {
     let threads = rayon::current_num_threads();
     let seconds = crate::fastest(Duration::from_millis(100), || {
-        (0..threads).into_par_iter().for_each(|_| {
-            black_box(work());
-        });
+        rayon::broadcast(|_| black_box(work()));
     });
     (flops * SUMS * ROUNDS * threads) as f64 / seconds / 1e9
 }

@@ -1,23 +1,23 @@
 //! Signed 8-bit integers with a scale and a zero point for each group of columns.
 
-use super::{Encoding, Rows, Storage, for_each_run};
+use super::{Encoding, Rows, Storage, ZeroPoints, for_each_run};
 use crate::product::{Arithmetic, F};
 use crate::simd::Simd;
 
 #[derive(Clone, Copy)]
-pub(crate) struct Int8Rows<'a> {
+pub(crate) struct Int8Rows<'a, Z> {
     pub(crate) codes: &'a [i8],
     pub(crate) scales: &'a [f32],
-    pub(crate) zero_points: Option<&'a [f32]>,
+    pub(crate) zero_points: Z,
     pub(crate) columns: usize,
     pub(crate) group: usize,
 }
 
-impl Int8Rows<'_> {
+impl<Z: ZeroPoints> Int8Rows<'_, Z> {
     /// (scale, zero point) of a group.
     #[inline(always)]
     fn affine(&self, place: usize) -> (f32, f32) {
-        (self.scales[place], self.zero_points.map_or(0.0, |zero_points| zero_points[place]))
+        (self.scales[place], self.zero_points.of(place))
     }
 
     /// # Safety
@@ -36,7 +36,7 @@ impl Int8Rows<'_> {
     }
 }
 
-impl Rows for Int8Rows<'_> {
+impl<Z: ZeroPoints> Rows for Int8Rows<'_, Z> {
     type Scale<A: Arithmetic> = (F<A>, F<A>);
 
     fn columns(&self) -> usize {

@@ -65,6 +65,29 @@ pub(crate) trait Rows: Copy + Send + Sync {
     fn storage(&self) -> Storage;
 }
 
+/// The zero points of groups of integers.
+pub(crate) trait ZeroPoints: Copy + Send + Sync {
+    fn of(&self, place: usize) -> f32;
+}
+
+/// The same one everywhere.
+#[derive(Clone, Copy)]
+pub(crate) struct Always<const ZERO_POINT: u8>;
+
+impl<const ZERO_POINT: u8> ZeroPoints for Always<ZERO_POINT> {
+    #[inline(always)]
+    fn of(&self, _place: usize) -> f32 {
+        ZERO_POINT.into()
+    }
+}
+
+impl ZeroPoints for &[f32] {
+    #[inline(always)]
+    fn of(&self, place: usize) -> f32 {
+        self[place]
+    }
+}
+
 /// Splits `column..column + out.len()` at the ends of runs: calls `each(run, first column, part of out)`.
 #[inline(always)]
 fn for_each_run(

@@ -1,4 +1,4 @@
-//! Products of up to four rows of x with weights that have to be decoded: in registers, on the way into the sums. More
+//! Products of up to eight rows of x with weights that have to be decoded: in registers, on the way into the sums. More
 //! rows are worth a detour of the decoded weights over memory.
 
 use rayon::prelude::*;
@@ -14,9 +14,7 @@ use crate::scratch::SharedMut;
 use crate::simd::Simd;
 
 /// Rows of x at most.
-const MOST: usize = 4;
-/// Rows of w at a time.
-const ROWS: usize = 4;
+const MOST: usize = 8;
 
 /// Whether [`multiply`] takes `m` rows of x and these weights.
 pub(super) fn suits<R: Rows>(isa: Isa, precision: Precision, m: usize, w: &R) -> bool {
@@ -70,42 +68,47 @@ impl<R: Rows> ProductKernel for Task<'_, R> {
 
     #[inline(always)]
     fn run<A: Arithmetic>(self, a: A) {
-        for row in (self.first..self.end).step_by(ROWS) {
-            match self.m {
-                1 => self.rows::<A, 1>(a, row),
-                2 => self.rows::<A, 2>(a, row),
-                _ => self.rows::<A, MOST>(a, row),
-            }
+        match self.m {
+            1 => self.all_rows::<A, 1, 4>(a),
+            2 => self.all_rows::<A, 2, 4>(a),
+            3 | 4 => self.all_rows::<A, 4, 4>(a),
+            _ => self.all_rows::<A, MOST, 2>(a),
         }
     }
 }
 
 impl<R: Rows> Task<'_, R> {
-    /// The products of `M` rows of x with [`ROWS`] rows of w from `row` on.
+    /// The products of `M` rows of x with all rows of w, `N` at a time.
     #[inline(always)]
-    fn rows<A: Arithmetic, const M: usize>(&self, a: A, row: usize) {
+    fn all_rows<A: Arithmetic, const M: usize, const N: usize>(&self, a: A) {
+        for row in (self.first..self.end).step_by(N) {
+            self.rows::<A, M, N>(a, row);
+        }
+    }
+
+    /// The products of `M` rows of x with `N` rows of w from `row` on.
+    #[inline(always)]
+    fn rows<A: Arithmetic, const M: usize, const N: usize>(&self, a: A, row: usize) {
         let (s, w, width) = (a.simd(), self.w, LINE * A::VALUES);
         let Storage { start, pitch, bits, .. } = w.storage();
         // Past the end the last row is repeated, and what comes of it is not used.
-        let rows: [usize; ROWS] = std::array::from_fn(|r| (row + r).min(self.end - 1));
+        let rows: [usize; N] = std::array::from_fn(|r| (row + r).min(self.end - 1));
         let firsts = rows.map(|row| w.first_scale(row));
         let lines = w.columns() / width;
-        let mut sums = [[s.splat(0.0); M]; ROWS];
+        let mut sums = [[s.splat(0.0); M]; N];
         let run_lines = (w.run::<A>() / width).clamp(1, lines.max(1));
         for (run, first) in (0..lines).step_by(run_lines).enumerate() {
-            let scales = [
-                w.scale(a, firsts[0], run),
-                w.scale(a, firsts[1], run),
-                w.scale(a, firsts[2], run),
-                w.scale(a, firsts[3], run),
-            ];
+            let mut scales = [w.scale(a, firsts[0], run); N];
+            for (scale, &first) in scales.iter_mut().zip(&firsts).skip(1) {
+                *scale = w.scale(a, first, run);
+            }
             for line in first..lines.min(first + run_lines) {
-                for r in 0..ROWS {
+                for r in 0..N {
                     // Rows are far apart: the hardware does not foresee the next ones.
-                    prefetch(start.wrapping_add((row + ROWS + r) * pitch + line * width * bits / 8));
+                    prefetch(start.wrapping_add((row + N + r) * pitch + line * width * bits / 8));
                 }
                 for unit in (line * LINE..(line + 1) * LINE).step_by(A::S::LANES) {
-                    for r in 0..ROWS {
+                    for r in 0..N {
                         // SAFETY: the lines lie within w, and `runs_are_lines`.
                         let w = unsafe { w.units(a, rows[r], unit * A::VALUES, scales[r]) };
                         self.add::<A, M>(a, unit, w, &mut sums[r]);
@@ -114,7 +117,7 @@ impl<R: Rows> Task<'_, R> {
             }
         }
         if lines * width < w.columns() {
-            for r in 0..ROWS {
+            for r in 0..N {
                 let mut values = [0.0; 2 * LINE];
                 w.widen(rows[r], lines * width, &mut values[..w.columns() - lines * width]);
                 for unit in (0..LINE).step_by(A::S::LANES) {

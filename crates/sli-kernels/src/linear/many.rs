@@ -11,15 +11,13 @@ use crate::product::{
     Ahead, Arithmetic, Combine, GROUP, Geometry, LINE, Layout, Lines, Precision, ProductKernel, Tile,
     Weights, dispatch_product, pack_activations,
 };
-use crate::scratch::{Scratch, SharedMut};
+use crate::scratch::{SCRATCH_BYTES, Scratch, SharedMut};
 use crate::simd::Simd;
 
 /// Rows of w in a task.
 const CHUNK: usize = 4 * GROUP;
 /// Rows of x in a task: a block of [`DEPTH`] lines of them stays in the second-level cache.
 const BLOCK: usize = 256;
-/// Rows of x that are packed at a time, which bounds the scratch memory.
-const SLAB: usize = 4 * BLOCK;
 /// Lines of k in a block.
 const DEPTH: usize = 16;
 
@@ -34,10 +32,14 @@ pub(super) fn multiply(
     n: usize,
 ) {
     let (k, geometry) = (w.columns(), Geometry::of(isa, precision));
-    for (slab, y) in y.chunks_mut(SLAB * n).enumerate() {
+    // Rows of x that are packed at a time: what the scratch memory holds, at least a panel.
+    let rows = SCRATCH_BYTES / (geometry.lines(k) * LINE * size_of::<f32>());
+    let unit = if rows < BLOCK { geometry.panel() } else { BLOCK };
+    let slab_rows = (rows / unit * unit).max(geometry.panel());
+    for (slab, y) in y.chunks_mut(slab_rows * n).enumerate() {
         let shape = Shape { isa, precision, geometry, m: y.len() / n, k };
         let mut units = Scratch::take(shape.units());
-        shape.pack(x.slice(slab * SLAB * k, shape.m * k), units.as_mut_slice());
+        shape.pack(x.slice(slab * slab_rows * k, shape.m * k), units.as_mut_slice());
         let (chunks, blocks) = (n.div_ceil(CHUNK), shape.m.div_ceil(BLOCK));
         let (units, y) = (units.as_slice(), SharedMut::new(y));
         (0..chunks * blocks).into_par_iter().for_each(|task| {
@@ -59,7 +61,7 @@ pub(super) fn multiply(
     }
 }
 
-/// How up to [`SLAB`] rows of x are packed: for each block of k, for each panel, `[unit][lane]`.
+/// How the rows of x are packed: for each block of k, for each panel, `[unit][lane]`.
 #[derive(Clone, Copy)]
 struct Shape {
     isa: Isa,

@@ -53,8 +53,8 @@ const FEW: usize = 24;
 
 /// `y[m, n] = x[m, k] W^T (+ bias)`, where w is an n by k matrix, bias has n values, and m follows from `y`.
 ///
-/// The result does not depend on the number of threads. The calling thread keeps working memory for at most 1024 rows of
-/// x.
+/// The result does not depend on the number of threads. Each thread keeps at most [`SCRATCH_BYTES`](crate::SCRATCH_BYTES)
+/// of working memory.
 ///
 /// # Panics
 /// Where the lengths do not fit together or [`Matrix::check`] fails.
