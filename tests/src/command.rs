@@ -132,7 +132,8 @@ impl Workplace {
         for name in ["HF_HOME", "HF_TOKEN", "HF_ENDPOINT", "SLI_LOG"] {
             command.env_remove(name);
         }
-        command.env("HF_HUB_OFFLINE", "1").current_dir(self.files.path()).args(arguments.split_whitespace());
+        command.env("HF_HUB_OFFLINE", "1").env("XDG_CACHE_HOME", self.path("cache"));
+        command.current_dir(self.files.path()).args(arguments.split_whitespace());
         command
     }
 

@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Demo(DemoCommand),
     /// One pass of a dataset through a model, layer by layer
     Run(Box<RunCommand>),
+    /// What a run will read, write and hold in memory, and how long it takes on this machine; runs nothing
+    Plan(Box<PlanCommand>),
     /// What a model is: family, sizes, experts, weight format, the resolved spec of a layer
     Inspect(InspectCommand),
     /// The families of models and their architectures
@@ -117,22 +119,9 @@ pub(crate) struct HubArguments {
     pub(crate) cache_dir: Option<PathBuf>,
 }
 
+/// What is computed and how, which decides what a run costs.
 #[derive(Debug, Args)]
-pub(crate) struct RunCommand {
-    /// A directory with config.json and weights, or a hub id owner/name[@revision]
-    pub(crate) model: String,
-    /// A .jsonl, .json (array) or .txt (a sample per line) file; - is JSON lines on standard input
-    #[arg(long, value_name = "FILE")]
-    pub(crate) dataset: PathBuf,
-    /// The field of a record that holds its text
-    #[arg(long, value_name = "NAME", default_value = "text")]
-    pub(crate) text_field: String,
-    /// Where results go
-    #[arg(long, value_name = "DIR", default_value = "profiles/sli_profile")]
-    pub(crate) output: PathBuf,
-    /// Where activations wait when they do not fit into memory [default: OUTPUT/.activations]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) activation_dir: Option<PathBuf>,
+pub(crate) struct WorkArguments {
     /// Where activations wait between layers: auto, memory or disk
     #[arg(long, value_name = "PLACE", default_value_t)]
     pub(crate) activations: Placement,
@@ -175,6 +164,54 @@ pub(crate) struct RunCommand {
     /// Layers read ahead [default: chosen by the plan]
     #[arg(long, value_name = "N")]
     pub(crate) prefetch: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanCommand {
+    /// A directory with config.json and weights, or a hub id owner/name[@revision]
+    pub(crate) model: String,
+    /// Plan for this many tokens [default: 4096]
+    #[arg(long, value_name = "N", value_parser = positive, conflicts_with = "dataset")]
+    pub(crate) tokens: Option<usize>,
+    /// Tokens of each sample [default: 512, or the model's own limit]
+    #[arg(long, value_name = "N", value_parser = positive, conflicts_with = "dataset")]
+    pub(crate) sample_length: Option<usize>,
+    /// Plan for this dataset
+    #[arg(long, value_name = "FILE")]
+    pub(crate) dataset: Option<PathBuf>,
+    /// The field of a record that holds its text
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    pub(crate) text_field: String,
+    #[command(flatten)]
+    pub(crate) work: WorkArguments,
+    /// Measure this machine again (what was measured is kept for a week)
+    #[arg(long)]
+    pub(crate) measure: bool,
+    #[command(flatten)]
+    pub(crate) hub: HubArguments,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunCommand {
+    /// A directory with config.json and weights, or a hub id owner/name[@revision]
+    pub(crate) model: String,
+    /// A .jsonl, .json (array) or .txt (a sample per line) file; - is JSON lines on standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) dataset: PathBuf,
+    /// The field of a record that holds its text
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    pub(crate) text_field: String,
+    /// Where results go
+    #[arg(long, value_name = "DIR", default_value = "profiles/sli_profile")]
+    pub(crate) output: PathBuf,
+    /// Where activations wait when they do not fit into memory [default: OUTPUT/.activations]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) activation_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) work: WorkArguments,
     /// Ignore an unfinished run in OUTPUT and replace a finished one
     #[arg(long)]
     pub(crate) fresh: bool,

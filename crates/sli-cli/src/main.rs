@@ -7,6 +7,7 @@ mod demo;
 mod inspect;
 mod inspect_layer;
 mod listing;
+mod plan;
 mod progress;
 mod run;
 mod terminal;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Demo(command) => demo::demo(&command),
         Command::Run(command) => run::run(&command),
+        Command::Plan(command) => plan::plan(&command),
         Command::Inspect(command) => inspect::inspect(&command),
         Command::Families(command) => listing::families(&command),
         Command::Models(command) => listing::models(&command),

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sli_integrator::{Observer, StageInfo};
+use sli_integrator::{Observer, RunPlan, StageInfo};
+
+use crate::plan;
 
 /// A line with the layer at work, tokens/s, MB/s and the time left. Silent when stderr is no terminal.
 #[derive(Debug)]
@@ -49,6 +51,11 @@ impl Progress {
 }
 
 impl Observer for Progress {
+    fn planned(&self, plan: &RunPlan) {
+        // As `eprintln!`, without tearing the progress line.
+        self.bar.suspend(|| eprintln!("{}", plan::describe(plan)));
+    }
+
     fn stage_started(&self, stage: &StageInfo) {
         // A unit of the bar is a thousandth of a stage.
         self.bar.set_length(stage.total as u64 * 1000);

@@ -9,7 +9,7 @@ use sli_integrator::{
     UniversalSliIntegrator,
 };
 
-use crate::arguments::{HubArguments, RunCommand};
+use crate::arguments::{HubArguments, RunCommand, WorkArguments};
 use crate::progress::{Progress, duration};
 use crate::terminal::print_json;
 
@@ -20,7 +20,7 @@ pub(crate) fn run(command: &RunCommand) -> Result<()> {
     }
     let mut builder = UniversalSliIntegrator::builder(&command.model)
         .output_dir(&command.output)
-        .device(command.device)
+        .device(command.work.device)
         .hub(hub_options(&command.hub));
     if let Some(dir) = &command.activation_dir {
         builder = builder.activation_dir(dir);
@@ -28,24 +28,12 @@ pub(crate) fn run(command: &RunCommand) -> Result<()> {
     let sli = builder.build()?;
     let dataset = Dataset::from_path(&command.dataset).text_field(&command.text_field);
     let mut options = RunOptions {
-        batch_size: command.batch_size,
-        memory: command.memory,
-        dtype: command.dtype,
-        hidden_states: command.hidden_states.clone(),
-        hidden_dtype: command.hidden_dtype,
-        pool: command.pool,
-        logits: command.logits,
-        score: command.score,
-        stats: command.stats || !command.no_stats,
-        max_length: command.max_length,
-        prefetch: command.prefetch,
-        activations: command.activations,
         fresh: command.fresh,
         skip_bad: command.skip_bad,
         strict: command.strict,
         commit_interval: Duration::from_secs_f64(command.commit_every),
         cancel: cancelled_by_signals()?,
-        ..RunOptions::default()
+        ..work_options(&command.work)
     };
     if !command.quiet {
         options.observer = Arc::new(Progress::new());
@@ -58,9 +46,28 @@ pub(crate) fn run(command: &RunCommand) -> Result<()> {
         return print_json(&result);
     }
     if !command.quiet {
-        print_summary(&result, &hidden_states, logits, command.memory);
+        print_summary(&result, &hidden_states, logits, command.work.memory);
     }
     Ok(())
+}
+
+/// What is computed and how, from the command line.
+pub(crate) fn work_options(work: &WorkArguments) -> RunOptions {
+    RunOptions {
+        batch_size: work.batch_size,
+        memory: work.memory,
+        dtype: work.dtype,
+        hidden_states: work.hidden_states.clone(),
+        hidden_dtype: work.hidden_dtype,
+        pool: work.pool,
+        logits: work.logits,
+        score: work.score,
+        stats: work.stats || !work.no_stats,
+        max_length: work.max_length,
+        prefetch: work.prefetch,
+        activations: work.activations,
+        ..RunOptions::default()
+    }
 }
 
 /// Hub options from the command line.
@@ -115,6 +122,16 @@ pub(crate) fn print_summary(
         report.activations,
         ByteSize(report.peak_memory),
     );
+    if let Some(speed) = &report.speed
+        && !result.already_finished
+        && !result.resumed
+    {
+        println!(
+            "Foreseen: {}. {:.0} % of what disk and processor allow.",
+            duration(speed.forecast.seconds),
+            100.0 * speed.share_of_limit
+        );
+    }
     if report.num_truncated > 0 {
         println!("{} samples were cut to the maximal length.", report.num_truncated);
     }

@@ -67,6 +67,12 @@ impl Chunks {
         }
     }
 
+    /// Tokens of a chunk, on average.
+    pub(crate) fn mean_tokens(&self, samples: &Samples) -> usize {
+        let tokens: usize = (0..samples.len()).map(|sample| sample_length(samples, sample)).sum();
+        tokens / self.len().max(1)
+    }
+
     /// Tokens of the largest chunk.
     pub(crate) fn largest(&self, samples: &Samples) -> usize {
         let tokens = |chunk: &Range<usize>| chunk.clone().map(|sample| sample_length(samples, sample)).sum();

@@ -7,7 +7,8 @@ use sli_core::{BlockSpec, ModelSpec, Result, SliError};
 use sli_registry::{Architecture, ArchitectureRegistry};
 use sli_weights::{HubOptions, UniversalWeightLoader};
 
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Samples};
+use crate::forecast::{Measuring, RunPlan};
 use crate::layer_weights::LayerWeight;
 use crate::model::{ModelSummary, OpenModel};
 use crate::options::{Device, RunOptions};
@@ -77,6 +78,36 @@ impl UniversalSliIntegrator {
     /// written.
     pub fn run_sli(&self, dataset: &Dataset, options: &RunOptions) -> Result<RunResult> {
         Run::new(self, options)?.run(dataset)
+    }
+
+    /// What a run of a dataset would read, write, hold in memory, and how long it would take. Runs nothing.
+    ///
+    /// # Errors
+    /// As [`Self::run_sli`] before the first weight is read.
+    pub fn plan(&self, dataset: &Dataset, options: &RunOptions, measuring: Measuring) -> Result<RunPlan> {
+        let run = Run::new(self, options)?;
+        run.foresee(&run.samples(dataset)?, measuring)
+    }
+
+    /// The same for a number of tokens in samples of a length each, of which there is no dataset yet. An
+    /// encoder-decoder reads as many in each of its stacks.
+    ///
+    /// # Errors
+    /// As [`Self::plan`]; `Usage` for samples longer than the model takes.
+    pub fn plan_tokens(
+        &self,
+        tokens: usize,
+        length: usize,
+        options: &RunOptions,
+        measuring: Measuring,
+    ) -> Result<RunPlan> {
+        let ModelSummary { vocab_size, max_length, .. } = self.model.summary;
+        if let Some(limit) = max_length.filter(|limit| length > *limit) {
+            return Err(SliError::Usage(format!("samples of {length} tokens: the model takes {limit}")));
+        }
+        let decodes = self.model.spec.is_encoder_decoder();
+        let samples = Samples::uniform(tokens, length, vocab_size, decodes);
+        Run::new(self, options)?.foresee(&samples, measuring)
     }
 
     /// What can be said of the model without reading its weights.

@@ -17,7 +17,9 @@
 
 mod chunks;
 mod dataset;
+mod forecast;
 mod integrator;
+mod job;
 mod layer_weights;
 mod model;
 mod options;
@@ -28,6 +30,7 @@ mod progress;
 mod run;
 
 pub use dataset::{Dataset, Input, Record, Target};
+pub use forecast::{Bound, ComputeRates, Forecast, MachineRates, Measuring, RunPlan, Speed, Work};
 pub use integrator::{IntegratorBuilder, RunResult, UniversalSliIntegrator};
 pub use layer_weights::LayerWeight;
 pub use model::ModelSummary;

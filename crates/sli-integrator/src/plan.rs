@@ -59,7 +59,7 @@ pub struct PlanPart {
 /// Kept free for thread stacks, small buffers, and what the allocator does not give back.
 const MARGIN: u64 = 24 << 20;
 /// Chunk sizes and groups read ahead, best first: larger chunks make faster products, reading ahead hides the disk.
-const COMFORTABLE: [(usize, u64); 6] = [(4096, 3), (4096, 2), (2048, 2), (1024, 2), (512, 2), (512, 1)];
+const COMFORTABLE: [(usize, u64); 4] = [(1024, 4), (1024, 2), (512, 2), (512, 1)];
 /// What is tried when nothing else fits; the last is the least that works.
 const TIGHT: [(usize, u64); 3] = [(256, 1), (1, 1), (1, 0)];
 /// Tiles of the head are about this large, and so are their logits.
@@ -184,6 +184,11 @@ impl MemoryPlan {
         self.parts.iter().map(|part| part.bytes).sum()
     }
 
+    /// Groups that may be read before they are wanted.
+    pub(crate) fn groups_ahead(&self) -> usize {
+        (self.read_ahead / self.largest_group.max(1)) as usize
+    }
+
     fn largest_parts(&self) -> String {
         let mut parts: Vec<_> = self.parts.iter().filter(|part| part.bytes > 0).collect();
         parts.sort_by_key(|part| std::cmp::Reverse(part.bytes));
@@ -199,7 +204,7 @@ fn rounded_up(bytes: u64) -> ByteSize {
 
 /// f32 values that a token takes while a block computes: the residual stream with a branch's input and output, and
 /// the widest of what is between.
-fn scratch_floats(block: &BlockSpec, hidden: u64) -> u64 {
+pub(crate) fn scratch_floats(block: &BlockSpec, hidden: u64) -> u64 {
     let mixer = match &block.mixer {
         Mixer::Attention(a) => {
             let (q, v) = (a.num_heads * a.head_dim, a.num_heads * a.value_dim);

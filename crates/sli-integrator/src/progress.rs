@@ -2,8 +2,13 @@
 
 use std::fmt::Debug;
 
+use crate::forecast::RunPlan;
+
 /// Follows a run, from its compute thread. All methods default to nothing; `()` is an observer that does not look.
 pub trait Observer: Debug + Send + Sync {
+    /// The run is planned and will begin.
+    fn planned(&self, _plan: &RunPlan) {}
+
     /// A stage begins: `index` of `total`, with as many `chunks` of which `done` were done before (a resumed run).
     fn stage_started(&self, _stage: &StageInfo) {}
 

@@ -3,27 +3,28 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use burn::backend::{Flex, NdArray};
-use sli_cache::{
-    BackgroundStore, Fingerprint, ResidentStore, RunJournal, SlotLayout, SpilledStore, activation_states,
-};
-use sli_core::{ActivationStore, ByteSize, Dtype, Generation, Result, SliError};
-use sli_layers::{Precision, RopeCache, SliBackend, UniversalLayerFactory};
-use sli_weights::{ReadMode, StreamOptions, WeightStream};
+use sli_cache::{Fingerprint, RunJournal, activation_states};
+use sli_core::{Dtype, Result, SliError};
+use sli_layers::Precision;
 
 use crate::chunks::Chunks;
 use crate::dataset::{Dataset, Samples, Tokenization};
+use crate::forecast::{Forecast, MachineRates, Measuring, RunPlan, Speed, WorkCounter};
 use crate::integrator::{RunResult, UniversalSliIntegrator};
+use crate::job::Job;
 use crate::options::{ComputeDtype, Device, HiddenDtype, Logits, RunOptions};
 use crate::output::{
     RunReport, finished_run, output_bytes, read_samples, remove_outputs, write_profile, write_run,
     write_samples,
 };
-use crate::pipeline::{Committer, Past, Pipeline, Totals, Writer};
+use crate::pipeline::{Past, Totals};
 use crate::plan::{MemoryPlan, Situation, default_memory, resident_memory};
+
+/// Models of more bytes take so long that measuring the machine before a run does not matter.
+const LARGE_MODEL: u64 = 8 << 30;
 
 /// A run that was checked against the model.
 pub(crate) struct Run<'a> {
@@ -100,7 +101,7 @@ impl<'a> Run<'a> {
         }
         // Too small a memory is found before anything is written.
         let (resident, _) = resident_memory();
-        self.plan(&samples, resident, None)?;
+        self.memory_plan(&samples, resident, None)?;
 
         let (output, activations) = (&self.sli.output_dir, &self.sli.activation_dir);
         if self.options.fresh {
@@ -115,10 +116,31 @@ impl<'a> Run<'a> {
             remove_outputs(output)?;
         }
         let past = resumed.map(|resumed| Past::new(resumed, journal.dir())).transpose()?;
-        let plan = self.plan(&samples, resident, past.as_ref())?;
+        let plan = self.memory_plan(&samples, resident, past.as_ref())?;
         std::fs::create_dir_all(output).map_err(SliError::io("cannot create", output))?;
 
-        let job = Job { run: self, samples: &samples, plan: &plan, past: past.as_ref(), started };
+        let (sli, options) = (self.sli, self.options);
+        // A second of measuring is worth it only for runs that take much longer.
+        let large = sli.model.summary.weight_bytes > LARGE_MODEL;
+        let measuring = if large { Measuring::Missing } else { Measuring::Never };
+        let forecast = self.forecast(&samples, &plan, measuring)?;
+        options.observer.planned(&RunPlan {
+            samples: samples.len(),
+            tokens: samples.num_tokens(),
+            memory: plan.clone(),
+            forecast: forecast.clone(),
+        });
+        let job = Job {
+            sli,
+            options,
+            precision: self.precision,
+            hidden_dtype: self.hidden_dtype,
+            samples: &samples,
+            chunks: &Chunks::new(&samples, plan.chunk_tokens, options.batch_size),
+            plan: &plan,
+            past: past.as_ref(),
+            started,
+        };
         let (totals, committer) = match self.sli.device {
             Device::Cpu => job.on::<Flex>(journal, Default::default())?,
             Device::NdArray => job.on::<NdArray>(journal, Default::default())?,
@@ -129,12 +151,22 @@ impl<'a> Run<'a> {
             #[cfg(not(feature = "cuda"))]
             Device::Cuda(_) => unreachable!("refused when the integrator was built"),
         };
-        let result = self.write_reports(&samples, &plan, &totals, fingerprint, past.is_some())?;
+        let speed = Speed::new(forecast, totals.seconds());
+        let result = self.write_reports(&samples, &plan, &totals, speed, fingerprint, past.is_some())?;
         committer.finish()?;
         Ok(result)
     }
 
-    fn samples(&self, dataset: &Dataset) -> Result<Samples> {
+    /// What a run of these samples would do, and how long it would take.
+    pub(crate) fn foresee(&self, samples: &Samples, measuring: Measuring) -> Result<RunPlan> {
+        let memory = self.memory_plan(samples, resident_memory().0, None)?;
+        let forecast = self.forecast(samples, &memory, measuring)?;
+        let (samples, tokens) = (samples.len(), samples.num_tokens());
+        Ok(RunPlan { samples, tokens, memory, forecast })
+    }
+
+    /// A dataset as tokens, cut to what the model takes.
+    pub(crate) fn samples(&self, dataset: &Dataset) -> Result<Samples> {
         let model = &self.sli.model;
         let max_length = self.options.max_length.or(model.spec.max_length);
         let (model_dir, spec, skip_bad) = (&model.directory, &model.spec, self.options.skip_bad);
@@ -152,13 +184,30 @@ impl<'a> Run<'a> {
         Ok(samples)
     }
 
-    fn plan(&self, samples: &Samples, resident: u64, past: Option<&Past>) -> Result<MemoryPlan> {
+    fn memory_plan(&self, samples: &Samples, resident: u64, past: Option<&Past>) -> Result<MemoryPlan> {
         let model = &self.sli.model;
         let sizes = model.weight_sizes()?;
         let memory = self.options.memory.unwrap_or_else(default_memory);
         let decided = past.map(|past| (past.last.chunk_tokens, past.last.spilled));
         Situation { spec: &model.spec, samples, options: self.options, sizes, resident, memory, decided }
             .plan()
+    }
+
+    /// How long a run takes here; `None` when what this machine can do is not known.
+    fn forecast(
+        &self,
+        samples: &Samples,
+        plan: &MemoryPlan,
+        measuring: Measuring,
+    ) -> Result<Option<Forecast>> {
+        let (model, options, hidden_dtype) = (&self.sli.model, self.options, self.hidden_dtype);
+        let checkpoint = model.layout.checkpoint();
+        let Some(machine) = MachineRates::find(checkpoint, self.precision, measuring)? else {
+            return Ok(None);
+        };
+        let stages = WorkCounter { model, samples, options, plan, hidden_dtype }.stages();
+        let chunks = Chunks::new(samples, plan.chunk_tokens, options.batch_size);
+        Ok(Some(Forecast::new(&stages, chunks.mean_tokens(samples), plan, machine)))
     }
 
     /// Everything that changes the results.
@@ -208,6 +257,7 @@ impl<'a> Run<'a> {
         samples: &Samples,
         plan: &MemoryPlan,
         totals: &Totals,
+        speed: Option<Speed>,
         fingerprint: Fingerprint,
         resumed: bool,
     ) -> Result<RunResult> {
@@ -221,14 +271,14 @@ impl<'a> Run<'a> {
             family: summary.family.to_string(),
             num_layers: summary.num_layers,
             num_samples: samples.len(),
-            num_tokens: samples.input.num_tokens()
-                + samples.decoder_input.as_ref().map_or(0, |decoder| decoder.num_tokens()),
+            num_tokens: samples.num_tokens(),
             num_truncated: samples.num_truncated(),
             num_skipped: samples.skipped,
             dtype: precision_name(self.precision).into(),
             device: self.sli.device.to_string(),
             versions: versions(),
             seconds: totals.seconds(),
+            speed,
             bytes_read: totals.bytes_read(),
             bytes_written: output_bytes(output),
             activations: if plan.spilled { "disk" } else { "memory" }.into(),
@@ -253,103 +303,6 @@ impl<'a> Run<'a> {
             samples,
             report,
         }
-    }
-}
-
-/// A run with its plan, ready for any backend.
-struct Job<'a> {
-    run: &'a Run<'a>,
-    samples: &'a Samples,
-    plan: &'a MemoryPlan,
-    past: Option<&'a Past>,
-    started: Instant,
-}
-
-/// Jobs that may wait for the writer; each holds the rows of a chunk.
-const WRITER_QUEUE: usize = 2;
-
-impl Job<'_> {
-    fn on<B: SliBackend>(
-        &self,
-        journal: RunJournal,
-        device: burn::tensor::Device<B>,
-    ) -> Result<(Totals, Committer)> {
-        let (run, plan, samples) = (self.run, self.plan, self.samples);
-        let model = &run.sli.model;
-        let chunks = Chunks::new(samples, plan.chunk_tokens, run.options.batch_size);
-        let past = self.past.cloned().unwrap_or_default();
-        let store = self.store(&chunks)?;
-        tracing::info!(
-            chunks = chunks.len(),
-            chunk_tokens = plan.chunk_tokens,
-            spilled = plan.spilled,
-            read_ahead = %ByteSize(plan.read_ahead),
-            planned_peak = %ByteSize(plan.peak()),
-            "starting at stage {}, chunk {}",
-            past.position.stage,
-            past.position.chunks,
-        );
-        let stream_options = StreamOptions {
-            // What the current layer holds counts too.
-            ahead_bytes: plan.largest_group + plan.read_ahead,
-            urgent_bytes: plan.expert_read_ahead,
-            mode: ReadMode::Direct,
-        };
-        let mut pipeline = Pipeline::<B> {
-            model,
-            samples,
-            chunks: &chunks,
-            options: run.options,
-            plan,
-            output: &run.sli.output_dir,
-            hidden_dtype: run.hidden_dtype,
-            stacks: if samples.decoder_input.is_some() { model.spec.stacks.len() } else { 1 },
-            factory: UniversalLayerFactory::new(run.precision, device),
-            stream: WeightStream::new(model.layout.clone(), stream_options)?,
-            committer: Committer::new(journal, run.options.commit_interval, &*store),
-            store,
-            writer: Writer::new(WRITER_QUEUE)?,
-            rope: RopeCache::new(),
-            totals: Totals::new(&past, self.started),
-        };
-        pipeline.run(&past)?;
-        Ok((pipeline.totals, pipeline.committer))
-    }
-
-    fn store(&self, chunks: &Chunks) -> Result<Arc<dyn ActivationStore>> {
-        let dir = &self.run.sli.activation_dir;
-        if !self.plan.spilled {
-            let snapshot = self.past.and_then(|past| past.snapshot);
-            return Ok(match snapshot {
-                Some(snapshot) => Arc::new(ResidentStore::open(dir, snapshot)?),
-                None => Arc::new(ResidentStore::create(dir)?),
-            });
-        }
-        let store = match self.past {
-            Some(_) => SpilledStore::open(dir)?,
-            None => SpilledStore::create(dir, &self.slots(chunks))?,
-        };
-        let hidden = self.run.sli.model.summary.hidden_size;
-        let queue = 2 * self.plan.chunk_tokens * hidden * 4;
-        Ok(Arc::new(BackgroundStore::new(Arc::new(store), queue as u64)?))
-    }
-
-    /// Room for each chunk on disk.
-    fn slots(&self, chunks: &Chunks) -> SlotLayout {
-        let spec = &self.run.sli.model.spec;
-        let bytes = |stack: usize| -> Vec<u64> {
-            let (sequences, width) = (self.samples.sequences(stack), spec.stacks[stack].hidden_size as u64);
-            (0..chunks.len()).map(|i| chunks.chunk(i, sequences).tokens.len() as u64 * width * 4).collect()
-        };
-        let mut widest = bytes(0);
-        let mut layout = SlotLayout::default();
-        if self.samples.decoder_input.is_some() {
-            layout = layout.with(Generation::EncoderOutput, widest.clone());
-            widest.iter_mut().zip(bytes(1)).for_each(|(most, bytes)| *most = bytes.max(*most));
-        } else if spec.is_encoder_decoder() {
-            layout = layout.with(Generation::EncoderOutput, widest.clone());
-        }
-        layout.with(Generation::Even, widest.clone()).with(Generation::Odd, widest)
     }
 }
 

@@ -51,6 +51,7 @@ mod layout;
 mod load;
 mod loader;
 mod memory;
+mod rate;
 mod read_plan;
 mod rows;
 mod schedule;

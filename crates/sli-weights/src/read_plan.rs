@@ -12,7 +12,7 @@ use crate::checkpoint::Checkpoint;
 const SMALL_GAP: u64 = 64 << 10;
 
 /// The most that is read at once. Large enough for full speed, small enough that urgent requests wait briefly.
-const PIECE: usize = 8 << 20;
+pub(crate) const PIECE: usize = 8 << 20;
 
 /// Something that reads whole blocks of a checkpoint's files.
 pub(crate) trait BlockReader {

@@ -1,9 +1,13 @@
 //! Rows of a table, gathered from the file: an embedding is never in memory whole.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
 use sli_core::{HostTensor, Result, SliError};
 
+use crate::checkpoint::WeightFile;
 use crate::layout::Layout;
 use crate::load::load_slot;
 use crate::memory::Memory;
@@ -14,6 +18,9 @@ const SMALL_GAP: usize = 16 << 10;
 
 /// The most bytes that are read at once.
 const LARGEST_READ: usize = 4 << 20;
+
+/// Small reads under way at the same time.
+const REQUESTS: usize = 16;
 
 impl Layout {
     /// Rows of a table of this layout, in the order asked for: [rows.len(), width]. A row may be asked for several
@@ -36,22 +43,18 @@ impl Layout {
         let bytes = shape.iter().product::<usize>() * dtype.size();
         let row_bytes = bytes / rows.len().max(1);
         let mut out = memory.buffer(bytes);
-        let mut read = Vec::new();
 
         // Start in the file and row of the result, in file order.
         let mut wanted: Vec<_> = rows.iter().map(|row| starts[*row as usize]).zip(0..).collect();
         wanted.sort_unstable();
-        let mut rest: &[(usize, usize)] = &wanted;
-        while let Some((first, _)) = rest.first() {
-            let (run, after) = rest.split_at(run_length(rest, row_bytes));
-            rest = after;
-            read.resize(run[run.len() - 1].0 - first + row_bytes, 0);
-            self.checkpoint().files()[slot.stored.file]
-                .read_at(&mut read, slot.range.start + *first as u64)?;
+        let runs = Runs { wanted: &wanted, row_bytes }.collect::<Vec<_>>();
+        let file = &self.checkpoint().files()[slot.stored.file];
+        read_side_by_side(file, slot.range.start, &runs, row_bytes, |run, read| {
+            let (first, _) = run[0];
             for (start, row) in run {
                 out[row * row_bytes..][..row_bytes].copy_from_slice(&read[start - first..][..row_bytes]);
             }
-        }
+        })?;
         let rows = HostTensor::new(dtype, shape, out.into_bytes().slice(..bytes));
         Ok(slot.converted(rows, &mut memory))
     }
@@ -65,14 +68,67 @@ impl Layout {
     }
 }
 
-/// How many of the sorted rows, from the first on, are read together.
-fn run_length(wanted: &[(usize, usize)], row_bytes: usize) -> usize {
-    let first = wanted[0].0;
-    let goes_on = |pair: &&[(usize, usize)]| {
-        let gap = pair[1].0 - pair[0].0;
-        gap <= row_bytes + SMALL_GAP && pair[1].0 - first <= LARGEST_READ
+/// Rows that are read together, each with its start in the table and its place in the result.
+type Run<'a> = &'a [(usize, usize)];
+
+/// Cuts sorted rows into runs.
+struct Runs<'a> {
+    wanted: &'a [(usize, usize)],
+    row_bytes: usize,
+}
+
+impl<'a> Iterator for Runs<'a> {
+    type Item = Run<'a>;
+
+    fn next(&mut self) -> Option<Run<'a>> {
+        let (first, _) = *self.wanted.first()?;
+        let goes_on = |pair: &&[(usize, usize)]| {
+            let gap = pair[1].0 - pair[0].0;
+            gap <= self.row_bytes + SMALL_GAP && pair[1].0 - first <= LARGEST_READ
+        };
+        let length = 1 + self.wanted.windows(2).take_while(goes_on).count();
+        let (run, rest) = self.wanted.split_at(length);
+        self.wanted = rest;
+        Some(run)
+    }
+}
+
+/// Reads runs with several requests under way, since a disk answers many small ones in the time of one, and gives each
+/// to `use_run` with its bytes, in any order.
+fn read_side_by_side(
+    file: &WeightFile,
+    table_start: u64,
+    runs: &[Run],
+    row_bytes: usize,
+    mut use_run: impl FnMut(Run, &[u8]),
+) -> Result<()> {
+    let read = |run: Run| -> Result<Vec<u8>> {
+        let (first, last) = (run[0].0, run[run.len() - 1].0);
+        let mut bytes = vec![0; last - first + row_bytes];
+        file.read_at(&mut bytes, table_start + first as u64)?;
+        Ok(bytes)
     };
-    1 + wanted.windows(2).take_while(goes_on).count()
+    if let [run] = runs {
+        use_run(run, &read(run)?);
+        return Ok(());
+    }
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let (done, results) = sync_channel(REQUESTS);
+        for _ in 0..REQUESTS.min(runs.len()) {
+            let (done, next, read) = (done.clone(), &next, &read);
+            scope.spawn(move || {
+                // The receiver is gone after an error; then there is nothing left to do.
+                while let Some(run) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if done.send(read(run).map(|bytes| (*run, bytes))).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(done);
+        results.into_iter().try_for_each(|result| result.map(|(run, bytes)| use_run(run, &bytes)))
+    })
 }
 
 /// Rows of a table in memory, for tables whose rows do not lie in one piece in the file.

@@ -112,7 +112,9 @@ fn stdout_has_the_document_or_the_summary_or_nothing() {
     {
         assert!(said.printed().contains(phrase), "no '{phrase}' in {}", said.stdout);
     }
-    assert_eq!(said.stderr, "", "no progress line where stderr is no terminal");
+    let lines: Vec<_> = said.stderr.lines().collect();
+    assert_eq!(lines.len(), 1, "the plan, and no progress line where stderr is no terminal: {lines:?}");
+    assert!(lines[0].starts_with("Plan: 2 samples, 20 tokens, in chunks of up to "), "{lines:?}");
 }
 
 #[test]

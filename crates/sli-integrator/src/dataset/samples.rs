@@ -95,9 +95,29 @@ pub(crate) struct Samples {
 }
 
 impl Samples {
+    /// So many tokens of all kinds in samples of one length, the last one perhaps shorter: a dataset to plan with, not to
+    /// run.
+    pub(crate) fn uniform(tokens: usize, length: usize, vocab_size: usize, decoder: bool) -> Self {
+        let mut samples = Self::default();
+        // A step without common factors with most sizes, so that few tokens repeat.
+        let id = |token: usize| (token as u64 * 7919 % vocab_size.max(1) as u64) as u32;
+        for start in (0..tokens).step_by(length.max(1)) {
+            let ids: Vec<u32> = (start..tokens.min(start + length)).map(id).collect();
+            samples.input.push(&ids);
+            samples.samples.push(Sample { id: None, truncated: false, scored_from: 1 });
+        }
+        samples.decoder_input = decoder.then(|| samples.input.clone());
+        samples
+    }
+
     /// Number of samples.
     pub(crate) fn len(&self) -> usize {
         self.samples.len()
+    }
+
+    /// Tokens of all stacks together.
+    pub(crate) fn num_tokens(&self) -> usize {
+        self.input.num_tokens() + self.decoder_input.as_ref().map_or(0, TokenSequences::num_tokens)
     }
 
     /// The tokens that stack `stack` reads.

@@ -10,6 +10,7 @@ use sli_core::{Result, SliError};
 use sli_moe::{MoeSummary, RouterLoad};
 
 use crate::dataset::Samples;
+use crate::forecast::Speed;
 use crate::output::logits::read_scores;
 use crate::output::stats::Distribution;
 
@@ -40,6 +41,9 @@ pub struct RunReport {
     pub versions: BTreeMap<String, String>,
     /// Wall-clock seconds, of all processes that worked on the run.
     pub seconds: f64,
+    /// How that compares with what was foreseen, on a machine that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed: Option<Speed>,
     /// Weight bytes read.
     pub bytes_read: u64,
     /// Bytes of outputs in the directory.

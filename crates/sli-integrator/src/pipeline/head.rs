@@ -10,6 +10,7 @@ use sli_layers::{Head, LayerTensors, Norm, SliBackend, Tile};
 use sli_weights::ReadRequest;
 
 use crate::chunks::Chunk;
+use crate::options::Logits;
 use crate::output::{LogitsOutput, ScoresOutput};
 use crate::pipeline::{Pipeline, StageRun};
 
@@ -19,6 +20,8 @@ struct HeadRun<B: SliBackend> {
     tiles: Vec<Range<usize>>,
     /// The tiles themselves, when all of them fit into memory.
     resident: Vec<Tile<B>>,
+    /// Are the tiles on their way already, for the first wave?
+    enqueued: bool,
     logits: Option<Arc<LogitsOutput>>,
     scores: Option<Arc<ScoresOutput>>,
 }
@@ -91,16 +94,23 @@ impl<B: SliBackend> Pipeline<'_, B> {
         if logits.is_none() && scores.is_none() {
             return Ok(None);
         }
-        let rows = self.plan.head_tile_rows;
-        let tiles =
-            (0..head.vocab_size).step_by(rows).map(|first| first..(first + rows).min(head.vocab_size));
         Ok(Some(HeadRun {
             head: self.factory.head(head, &self.small_tensors(Place::Head, TensorRole::LmHead)?)?,
-            tiles: tiles.collect(),
+            tiles: self.head_tiles().collect(),
             resident: Vec::new(),
+            enqueued: true,
             logits: logits.map(Arc::new),
             scores: scores.map(Arc::new),
         }))
+    }
+
+    /// The tiles of the vocabulary that this run asks for, none when it wants no logits.
+    pub(super) fn head_tiles(&self) -> impl Iterator<Item = Range<usize>> + use<B> {
+        let wanted = self.options.score || self.options.logits != Logits::None;
+        let head =
+            self.model.spec.head.as_ref().filter(|_| wanted && self.stacks == self.model.spec.stacks.len());
+        let (rows, vocab_size) = (self.plan.head_tile_rows, head.map_or(0, |head| head.vocab_size));
+        (0..vocab_size).step_by(rows).map(move |first| first..(first + rows).min(vocab_size))
     }
 
     /// The hidden state after the final norm, written and handed on.
@@ -138,7 +148,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
     ) -> Result<()> {
         let requests: Vec<_> = head.tiles.iter().cloned().map(tile_request).collect();
         let in_memory = head.resident.len() == head.tiles.len();
-        if !in_memory {
+        if !in_memory && !std::mem::take(&mut head.enqueued) {
             self.stream.enqueue(requests.iter().cloned());
         }
         for (index, request) in requests.iter().enumerate() {
@@ -180,6 +190,8 @@ impl<B: SliBackend> Pipeline<'_, B> {
         if let Some(output) = head.logits.clone().filter(|output| output.is_full()) {
             let chunk = chunk.chunk.clone();
             self.writer.submit(move || output.write_tile(&chunk, rows.start, width, &logits))?;
+        } else {
+            B::recycle(logits);
         }
         Ok(())
     }
@@ -247,7 +259,8 @@ fn next_tokens(chunk: &Chunk, tokens: &[u32]) -> Vec<Option<u32>> {
         .collect()
 }
 
-fn tile_request(rows: Range<usize>) -> ReadRequest {
+/// How a tile is asked for.
+pub(super) fn tile_request(rows: Range<usize>) -> ReadRequest {
     ReadRequest::Rows(Place::Head, TensorRole::LmHead.weight(), rows)
 }
 

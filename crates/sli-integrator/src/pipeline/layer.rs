@@ -38,7 +38,11 @@ impl<B: SliBackend> Pipeline<'_, B> {
             let mut waiting = Vec::new();
             for index in wave {
                 let chunk = self.chunk(index, stack);
-                match self.forward(run, &block, &chunk, stack)? {
+                let input = match wave_tokens {
+                    0 => self.take_hidden(run, index)?.hidden,
+                    _ => self.hidden(run, index)?.hidden,
+                };
+                match self.forward(&block, &chunk, input, stack)? {
                     Forward::Done(hidden) => {
                         self.emit(run, &chunk, Rows::new(spec.hidden_size, B::to_host(hidden)))?;
                     }
@@ -64,8 +68,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
         first..end
     }
 
-    fn forward(&self, run: &StageRun, block: &Block<B>, chunk: &Chunk, stack: usize) -> Result<Forward<B>> {
-        let input = self.hidden(run, chunk.index)?.hidden;
+    fn forward(&self, block: &Block<B>, chunk: &Chunk, input: Rows, stack: usize) -> Result<Forward<B>> {
         let encoder = self.encoder_output(stack, chunk)?;
         let (width, device) = (input.width(), self.factory.device());
         let context = ChunkContext {

@@ -125,7 +125,8 @@ impl<B: SliBackend> Pipeline<'_, B> {
     }
 
     /// The weights of these stages, in the order in which they will be wanted. Experts are wanted only once they are
-    /// chosen, and the small tensors of embeddings and head are read when they are needed.
+    /// chosen, and the small tensors of embeddings and head are read when they are needed. The vocabulary matrix comes
+    /// last, tile by tile.
     fn weights_ahead(&self, stages: &[Stage]) -> Vec<ReadRequest> {
         let has_weights = |stage: &&Stage| match stage {
             Stage::Embedding { .. } => false,
@@ -133,11 +134,9 @@ impl<B: SliBackend> Pipeline<'_, B> {
             // A final norm may have no weights.
             Stage::Final { .. } => self.model.layout.groups(stage.place()).next().is_some(),
         };
-        stages
-            .iter()
-            .filter(has_weights)
-            .map(|stage| ReadRequest::Group(stage.place(), Group::Dense))
-            .collect()
+        let groups = stages.iter().filter(has_weights);
+        let groups = groups.map(|stage| ReadRequest::Group(stage.place(), Group::Dense));
+        groups.chain(self.head_tiles().map(head::tile_request)).collect()
     }
 
     fn begin(&mut self, stage: Stage, index: usize, total: usize, done: usize) -> Result<StageRun> {
@@ -266,6 +265,16 @@ impl<B: SliBackend> Pipeline<'_, B> {
     /// The hidden state of a chunk, as the stage before left it.
     fn hidden(&self, run: &StageRun, chunk: usize) -> Result<ChunkState> {
         self.store.get(Generation::written_by(run.index - 1), chunk)
+    }
+
+    /// The same for a chunk that is emitted before another one is asked for: a store in memory gives it away, so that
+    /// it need not be copied.
+    fn take_hidden(&self, run: &StageRun, chunk: usize) -> Result<ChunkState> {
+        let state = self.hidden(run, chunk)?;
+        if !self.store.is_durable() {
+            self.store.release(Generation::written_by(run.index - 1), chunk);
+        }
+        Ok(state)
     }
 
     /// What the encoder made of a chunk's samples, for stacks that look at it.

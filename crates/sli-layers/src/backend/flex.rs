@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use sli_core::{Dtype, HostTensor, NormSpec};
 use sli_kernels::{Activation, Attention, Format, Matrix, Precision, SelectiveScan};
 
-use crate::backend::{Scan, SliBackend, into_f32};
+use crate::backend::{Scan, SliBackend, into_f32, recycle};
 use crate::rope::RopeTable;
 
 /// A weight in its stored dtype, shared with the buffer that it was read into.
@@ -30,16 +30,27 @@ impl StoredMatrix {
     }
 }
 
-/// A tensor's values, contiguous. Free unless the tensor is a view with gaps.
-struct Values(FlexTensor);
+/// A tensor's values, contiguous. Free unless the tensor is a view with gaps. When it was the last tensor over them,
+/// their memory is used again.
+struct Values(Option<FlexTensor>); // `None` only while it is dropped
 
 impl Values {
     fn of<const D: usize>(x: Tensor<Flex, D>) -> Self {
-        Self(x.into_primitive().tensor().to_contiguous())
+        let x = x.into_primitive().tensor();
+        Self(Some(if x.is_contiguous() { x } else { x.to_contiguous() }))
     }
 
     fn slice(&self) -> &[f32] {
-        self.0.as_slice().unwrap_or_else(|| unreachable!("contiguous f32 by construction"))
+        let values = self.0.as_ref().and_then(FlexTensor::as_slice);
+        values.unwrap_or_else(|| unreachable!("contiguous f32 by construction"))
+    }
+}
+
+impl Drop for Values {
+    fn drop(&mut self) {
+        if let Some(tensor) = self.0.take().filter(FlexTensor::is_unique) {
+            recycle::recycle(into_f32(tensor.into_data()));
+        }
     }
 }
 
@@ -71,7 +82,7 @@ impl SliBackend for Flex {
     ) -> Tensor<Self, 2> {
         let ([tokens, _], matrix) = (x.dims(), weight.view());
         let (x, bias) = (Values::of(x), bias.cloned().map(Values::of));
-        let mut y = vec![0.0; tokens * matrix.rows];
+        let mut y = recycle::vector(tokens * matrix.rows);
         sli_kernels::linear(
             x.slice().into(),
             &matrix,
@@ -93,7 +104,7 @@ impl SliBackend for Flex {
     ) -> Tensor<Self, 2> {
         let shape = [query.dims()[0], attention.num_heads * attention.value_dim];
         let (query, key, value) = (Values::of(query), Values::of(key), Values::of(value));
-        let mut out = vec![0.0; shape[0] * shape[1]];
+        let mut out = recycle::vector(shape[0] * shape[1]);
         sli_kernels::attention(
             attention,
             query.slice(),
@@ -118,7 +129,7 @@ impl SliBackend for Flex {
         let values = |x: &Tensor<Self, 1>| Values::of(x.clone());
         let (x, weight, bias) = (Values::of(x), weight.map(values), bias.map(values));
         let (weight, bias) = (weight.as_ref().map(Values::slice), bias.as_ref().map(Values::slice));
-        let mut y = vec![0.0; shape[0] * shape[1]];
+        let mut y = recycle::vector(shape[0] * shape[1]);
         let eps = spec.eps as f32;
         if spec.is_centred() {
             sli_kernels::layer_norm(x.slice(), width, weight, bias, eps, &mut y);
@@ -149,7 +160,7 @@ impl SliBackend for Flex {
     ) -> Tensor<Self, 2> {
         let shape = gate.dims();
         let (gate, up) = (Values::of(gate), Values::of(up));
-        let mut out = vec![0.0; shape[0] * shape[1]];
+        let mut out = recycle::vector(shape[0] * shape[1]);
         sli_kernels::gated_activation(activation, gate.slice(), up.slice(), &mut out);
         tensor(out, shape)
     }
@@ -169,7 +180,7 @@ impl SliBackend for Flex {
     ) -> Tensor<Self, 2> {
         let ([tokens, channels], [_, width]) = (x.dims(), weight.dims());
         let (x, weight, bias) = (Values::of(x), Values::of(weight.clone()), bias.cloned().map(Values::of));
-        let mut y = vec![0.0; tokens * channels];
+        let mut y = recycle::vector(tokens * channels);
         let bias = bias.as_ref().map(Values::slice);
         sli_kernels::causal_conv1d(x.slice(), channels, weight.slice(), width, bias, offsets, &mut y);
         tensor(y, [tokens, channels])
@@ -186,7 +197,7 @@ impl SliBackend for Flex {
         let (x, delta) = (Values::of(scan.x), Values::of(scan.delta));
         let (b, c) = (Values::of(scan.b), Values::of(scan.c));
         let parameters = SelectiveScan { channels, state, a: a.slice(), d: d.slice() };
-        let mut y = vec![0.0; shape[0] * shape[1]];
+        let mut y = recycle::vector(shape[0] * shape[1]);
         sli_kernels::selective_scan(
             &parameters,
             x.slice(),
@@ -201,7 +212,7 @@ impl SliBackend for Flex {
 
     fn gather(x: &Tensor<Self, 2>, rows: &[u32]) -> Tensor<Self, 2> {
         let width = x.dims()[1];
-        let mut out = vec![0.0; rows.len() * width];
+        let mut out = recycle::vector(rows.len() * width);
         sli_kernels::gather_rows(Values::of(x.clone()).slice(), width, rows, &mut out);
         tensor(out, [rows.len(), width])
     }
@@ -211,6 +222,10 @@ impl SliBackend for Flex {
         let mut values = owned(sum);
         sli_kernels::scatter_add_rows(Values::of(x).slice(), shape[1], rows, scale, &mut values);
         tensor(values, shape)
+    }
+
+    fn recycle(values: Vec<f32>) {
+        recycle::recycle(values);
     }
 
     fn from_host(values: Vec<f32>, width: usize, _: &Device<Self>) -> Tensor<Self, 2> {

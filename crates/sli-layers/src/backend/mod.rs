@@ -3,6 +3,7 @@
 mod flex;
 mod ndarray;
 mod plain;
+mod recycle;
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -120,6 +121,11 @@ pub trait SliBackend: Backend {
     fn from_host(values: Vec<f32>, width: usize, device: &Device<Self>) -> Tensor<Self, 2> {
         let rows = values.len() / width;
         Tensor::from_data(TensorData::new(values, [rows, width]), device)
+    }
+
+    /// Takes back values from [`Self::to_host`] that are not needed again, whose memory may be used for others.
+    fn recycle(values: Vec<f32>) {
+        drop(values);
     }
 
     /// The values in host memory, without a copy where the backend can.

@@ -1,0 +1,286 @@
+//! What this machine can do: measured once, in about a second, and kept.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use half::bf16;
+use serde::{Deserialize, Serialize};
+use sli_cache::write_atomically;
+use sli_core::Result;
+use sli_kernels::{Attention, Bias, Format, Mask, Matrix, Precision, add_rms_norm, attention, linear};
+use sli_weights::Checkpoint;
+
+/// How fast the processor computes what runs are made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ComputeRates {
+    /// Floating-point operations per second of products with a weight matrix, by rows of the other factor.
+    pub products: Vec<(usize, f64)>,
+    /// Those of attention.
+    pub attention: f64,
+    /// f32 values per second that a norm with its residual passes over.
+    pub touched_floats: f64,
+}
+
+/// Rates of the processor and of the disk that holds a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MachineRates {
+    /// Bytes per second of reading the model's files in sequence.
+    pub disk: f64,
+    /// The processor.
+    pub compute: ComputeRates,
+}
+
+impl ComputeRates {
+    /// Operations per second of products with this many rows, between the measured ones on a logarithmic scale.
+    pub fn product(&self, rows: usize) -> f64 {
+        let rows = rows.max(1);
+        let above = self.products.iter().position(|(measured, _)| *measured >= rows);
+        match (above, self.products.last()) {
+            (Some(0), _) => self.products[0].1 * rows as f64 / self.products[0].0 as f64,
+            (Some(above), _) => {
+                let ((low, low_rate), (high, high_rate)) = (self.products[above - 1], self.products[above]);
+                let part = (rows as f64 / low as f64).ln() / (high as f64 / low as f64).ln();
+                low_rate + (high_rate - low_rate) * part
+            }
+            (None, Some((_, rate))) => *rate,
+            (None, None) => f64::NAN,
+        }
+    }
+
+    /// The best rate of products that was measured.
+    pub fn peak(&self) -> f64 {
+        self.products.iter().map(|(_, rate)| *rate).fold(0.0, f64::max)
+    }
+}
+
+/// The file with what was measured, by what was measured.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Measured {
+    #[serde(default)]
+    compute: BTreeMap<String, Timed<ComputeRates>>,
+    #[serde(default)]
+    disk: BTreeMap<String, Timed<f64>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Timed<T> {
+    /// Seconds since 1970.
+    at: u64,
+    rates: T,
+}
+
+/// After this long things may have changed.
+const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Reading takes at most this long.
+const READING: Duration = Duration::from_millis(700);
+/// Each kernel is repeated for about this long.
+const REPEATING: Duration = Duration::from_millis(80);
+
+/// Where and how rates are looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measuring {
+    /// Only what was measured before is used.
+    Never,
+    /// What is not known is measured.
+    Missing,
+    /// Everything is measured again.
+    Again,
+}
+
+impl MachineRates {
+    /// The rates for a model's files and an arithmetic; `None` when they are not known and not to be measured.
+    ///
+    /// # Errors
+    /// When the model's files cannot be read. What cannot be kept is measured again the next time.
+    pub(crate) fn find(
+        checkpoint: &Checkpoint,
+        precision: Precision,
+        measuring: Measuring,
+    ) -> Result<Option<Self>> {
+        let path = kept_in();
+        let mut measured = path.as_deref().map(read).unwrap_or_default();
+        let (compute_key, disk_key) = (compute_key(precision), disk_key(checkpoint.directory()));
+        let mut compute =
+            measured.compute.get(&compute_key).filter(|t| t.is_recent()).map(|t| t.rates.clone());
+        let mut disk = measured.disk.get(&disk_key).filter(|t| t.is_recent()).map(|t| t.rates);
+        if measuring == Measuring::Again {
+            (compute, disk) = (None, None);
+        }
+        if (compute.is_none() || disk.is_none()) && measuring == Measuring::Never {
+            return Ok(None);
+        }
+        let mut changed = false;
+        if compute.is_none() {
+            let rates = measure_compute(precision);
+            measured.compute.insert(compute_key, Timed::now(rates.clone()));
+            (compute, changed) = (Some(rates), true);
+        }
+        if disk.is_none()
+            && let Some((rate, telling)) = checkpoint.measure_read_rate(READING)?
+        {
+            disk = Some(rate);
+            if telling {
+                measured.disk.insert(disk_key, Timed::now(rate));
+                changed = true;
+            }
+        }
+        if let (true, Some(path)) = (changed, &path) {
+            keep(path, &measured);
+        }
+        Ok(disk.zip(compute).map(|(disk, compute)| Self { disk, compute }))
+    }
+}
+
+impl<T> Timed<T> {
+    fn now(rates: T) -> Self {
+        Self { at: seconds_since_1970(), rates }
+    }
+
+    fn is_recent(&self) -> bool {
+        seconds_since_1970().saturating_sub(self.at) < KEPT_FOR.as_secs()
+    }
+}
+
+fn seconds_since_1970() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// `sli/machine.json` in the user's cache directory.
+fn kept_in() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
+    Some(cache.join("sli").join("machine.json"))
+}
+
+/// What a file says; a missing or damaged one says nothing.
+fn read(path: &Path) -> Measured {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+fn keep(path: &Path, measured: &Measured) {
+    let written = path.parent().map(std::fs::create_dir_all).transpose().map_err(|error| error.to_string());
+    let written = written.and_then(|_| {
+        let text = serde_json::to_string_pretty(measured).map_err(|error| error.to_string())?;
+        write_atomically(path, text.as_bytes()).map_err(|error| error.to_string())
+    });
+    if let Err(error) = written {
+        tracing::debug!("what this machine can do is not kept: {error}");
+    }
+}
+
+fn compute_key(precision: Precision) -> String {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let model = model.map_or("processor", |(_, model)| model.trim());
+    let (isa, threads) = (sli_kernels::isa().name(), rayon::current_num_threads());
+    format!("{model}, {isa}, {threads} threads, {precision:?}")
+}
+
+#[cfg(unix)]
+fn disk_key(directory: &Path) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let device = std::fs::metadata(directory).map_or(0, |metadata| metadata.dev());
+    format!("device {device}")
+}
+
+#[cfg(not(unix))]
+fn disk_key(directory: &Path) -> String {
+    directory.display().to_string()
+}
+
+/// Columns of the measured matrices.
+const COLUMNS: usize = 2048;
+/// Rows of each.
+const ROWS: usize = 4096;
+/// As many matrices in turn, so that each comes from memory as a layer's weights do, and not from a cache.
+const MATRICES: usize = 4;
+/// Rows of the other factor.
+const TOKENS: [usize; 5] = [1, 8, 32, 128, 512];
+
+fn measure_compute(precision: Precision) -> ComputeRates {
+    let most = TOKENS[TOKENS.len() - 1];
+    let weights: Vec<bf16> =
+        (0..MATRICES * ROWS * COLUMNS).map(|i| bf16::from_f32((i % 251) as f32 * 0.001 - 0.125)).collect();
+    let x: Vec<f32> = (0..most * COLUMNS).map(|i| (i % 127) as f32 * 0.01 - 0.6).collect();
+    let mut y = vec![0.0; most * ROWS];
+    let products = TOKENS.map(|tokens| {
+        let mut turn = 0;
+        let seconds = seconds_each(|| {
+            let values = &weights[turn * ROWS * COLUMNS..(turn + 1) * ROWS * COLUMNS];
+            turn = (turn + 1) % MATRICES;
+            let matrix = Matrix { rows: ROWS, columns: COLUMNS, format: Format::Bf16(values) };
+            let x = &x[..tokens * COLUMNS];
+            linear(x.into(), &matrix, None, precision, &mut y[..tokens * ROWS]);
+        });
+        (tokens, 2.0 * (tokens * ROWS * COLUMNS) as f64 / seconds)
+    });
+    ComputeRates {
+        products: products.to_vec(),
+        attention: measure_attention(precision, &x),
+        touched_floats: measure_norm(&x),
+    }
+}
+
+/// One sample of 256 tokens, 16 heads of 64.
+fn measure_attention(precision: Precision, x: &[f32]) -> f64 {
+    let (length, heads, head_dim) = (256, 16, 64);
+    let shape = Attention {
+        num_heads: heads,
+        num_kv_heads: heads,
+        head_dim,
+        value_dim: head_dim,
+        scale: 0.125,
+        softcap: None,
+        mask: Mask::Causal,
+        bias: Bias::None,
+        sinks: None,
+    };
+    let rows = &x[..length * heads * head_dim];
+    let mut out = vec![0.0; rows.len()];
+    let offsets = [0, length];
+    let seconds =
+        seconds_each(|| attention(&shape, rows, rows, rows, &offsets, &offsets, precision, &mut out));
+    let pairs = length * (length + 1) / 2;
+    (2 * pairs * heads * 2 * head_dim) as f64 / seconds
+}
+
+fn measure_norm(x: &[f32]) -> f64 {
+    let (mut residual, mut y) = (x.to_vec(), vec![0.0; x.len()]);
+    let seconds = seconds_each(|| add_rms_norm(&mut residual, x, COLUMNS, None, 1e-5, &mut y));
+    // The residual is read and written, the branch read, the normed written.
+    3.0 * x.len() as f64 / seconds
+}
+
+/// The median time of a repeated call.
+fn seconds_each(mut call: impl FnMut()) -> f64 {
+    call();
+    let (start, mut times) = (Instant::now(), Vec::new());
+    while times.len() < 3 || start.elapsed() < REPEATING {
+        let start = Instant::now();
+        call();
+        times.push(start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2].max(1e-9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_between_the_measured_ones_lie_between_them() {
+        let rates = ComputeRates {
+            products: vec![(1, 10.0), (8, 40.0), (64, 100.0)],
+            attention: 1.0,
+            touched_floats: 1.0,
+        };
+        assert_eq!(rates.product(0), 10.0);
+        assert_eq!(rates.product(8), 40.0);
+        assert!((rates.product(23) - 70.0).abs() < 1.0, "{}", rates.product(23));
+        assert_eq!(rates.product(5000), 100.0);
+        assert_eq!(rates.peak(), 100.0);
+    }
+}

@@ -1,0 +1,203 @@
+//! How long a run will take, and what bounds it.
+//!
+//! The reader, the compute thread and the writer work side by side, so a run takes as long as the slowest of them, plus
+//! what cannot overlap: the first layer has to be there before anything is computed, and reading ahead ends where the
+//! memory for it does.
+
+mod machine;
+mod work;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::MemoryPlan;
+
+pub use machine::{ComputeRates, MachineRates, Measuring};
+pub use work::Work;
+pub(crate) use work::{StageWork, WorkCounter};
+
+/// What a run waits for most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// Reading weights.
+    Disk,
+    /// Computing.
+    Compute,
+    /// Activations and outputs on their way to and from the disk.
+    Spill,
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Disk => "disk",
+            Self::Compute => "compute",
+            Self::Spill => "spill",
+        })
+    }
+}
+
+/// A run's work, and the time that it takes on a machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// All that is to be done.
+    pub work: Work,
+    /// The rates that the times are made from.
+    pub machine: MachineRates,
+    /// Seconds of reading weights, without a pause.
+    pub disk_seconds: f64,
+    /// Seconds of computing, without a pause.
+    pub compute_seconds: f64,
+    /// Seconds of moving activations and outputs, without a pause.
+    pub spill_seconds: f64,
+    /// What takes longest.
+    pub bound: Bound,
+    /// Seconds that the run is expected to take.
+    pub seconds: f64,
+    /// Seconds that no program can go below here: each weight byte read once, or each operation of a product with
+    /// weights done once at the best rate of the processor.
+    pub limit_seconds: f64,
+}
+
+/// What a run will do.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunPlan {
+    /// Samples that go through.
+    pub samples: usize,
+    /// Tokens that go through, of all stacks.
+    pub tokens: usize,
+    /// How it uses memory.
+    pub memory: MemoryPlan,
+    /// How long it takes; `None` when this machine was not measured.
+    pub forecast: Option<Forecast>,
+}
+
+/// How fast a run was, against what was foreseen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Speed {
+    /// What was foreseen.
+    pub forecast: Forecast,
+    /// The share of [`Forecast::limit_seconds`] in the seconds that the run took.
+    pub share_of_limit: f64,
+}
+
+impl Speed {
+    /// Compares a forecast with the seconds that the run took.
+    pub(crate) fn new(forecast: Option<Forecast>, seconds: f64) -> Option<Self> {
+        forecast.map(|forecast| Self { share_of_limit: forecast.limit_seconds / seconds, forecast })
+    }
+}
+
+/// Opening the outputs, the first commit and the last, each file made durable.
+const FIXED_SECONDS: f64 = 0.04;
+
+impl Forecast {
+    /// The time for the work of each stage, in order, in chunks of about so many tokens.
+    pub(crate) fn new(
+        stages: &[StageWork],
+        chunk_tokens: usize,
+        plan: &MemoryPlan,
+        machine: MachineRates,
+    ) -> Self {
+        let mut work = Work::default();
+        stages.iter().for_each(|stage| work += stage.work);
+        let times: Vec<StageTimes> =
+            stages.iter().map(|stage| StageTimes::new(stage, chunk_tokens, &machine)).collect();
+        let sum = |time: fn(&StageTimes) -> f64| times.iter().map(time).sum::<f64>();
+        let (disk_seconds, compute_seconds) = (sum(|t| t.read), sum(|t| t.compute));
+        let spill_seconds = sum(|t| t.move_rows);
+        let bound = if spill_seconds > disk_seconds.max(compute_seconds) {
+            Bound::Spill
+        } else if disk_seconds > compute_seconds {
+            Bound::Disk
+        } else {
+            Bound::Compute
+        };
+        let limit =
+            (work.weight_bytes as f64 / machine.disk).max(work.flops() as f64 / machine.compute.peak());
+        Self {
+            seconds: pipelined(&times, plan.groups_ahead()) + FIXED_SECONDS,
+            limit_seconds: limit,
+            work,
+            machine,
+            disk_seconds,
+            compute_seconds,
+            spill_seconds,
+            bound,
+        }
+    }
+}
+
+/// Seconds that each part of a stage takes by itself.
+#[derive(Clone, Copy, Debug)]
+struct StageTimes {
+    read: f64,
+    compute: f64,
+    move_rows: f64,
+}
+
+impl StageTimes {
+    fn new(stage: &StageWork, chunk_tokens: usize, machine: &MachineRates) -> Self {
+        let StageWork { work, expert_rows } = stage;
+        let compute = &machine.compute;
+        Self {
+            read: work.weight_bytes as f64 / machine.disk,
+            compute: work.dense_flops as f64 / compute.product(chunk_tokens)
+                + work.expert_flops as f64 / compute.product(*expert_rows)
+                + work.attention_flops as f64 / compute.attention
+                + work.touched_floats as f64 / compute.touched_floats,
+            move_rows: (work.spill_bytes + work.output_bytes) as f64 / machine.disk,
+        }
+    }
+}
+
+/// The end of the last stage, when weights of up to `ahead` stages are read while one computes, and rows are moved on
+/// the same disk.
+fn pipelined(stages: &[StageTimes], ahead: usize) -> f64 {
+    let mut ends = vec![0.0f64; stages.len() + 1]; // ends[i + 1]: stage i has computed
+    let mut disk = 0.0f64;
+    for (index, stage) in stages.iter().enumerate() {
+        // Memory for this stage's weights is free once the stage `ahead + 1` before it has computed.
+        let free = ends[(index + 1).saturating_sub(ahead + 1)];
+        disk = disk.max(free) + stage.read;
+        let start = disk.max(ends[index]);
+        ends[index + 1] = start + stage.compute;
+        disk += stage.move_rows;
+        ends[index + 1] = ends[index + 1].max(if stage.move_rows > stage.compute { disk } else { 0.0 });
+    }
+    ends[stages.len()].max(disk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stages(count: usize, read: f64, compute: f64) -> Vec<StageTimes> {
+        vec![StageTimes { read, compute, move_rows: 0.0 }; count]
+    }
+
+    #[test]
+    fn reading_and_computing_overlap_when_there_is_memory_for_it() {
+        // Nothing overlaps without memory; otherwise only the first read or the last computation stands alone.
+        assert_eq!(pipelined(&stages(10, 2.0, 1.0), 0), 30.0);
+        assert_eq!(pipelined(&stages(10, 2.0, 1.0), 1), 21.0);
+        assert_eq!(pipelined(&stages(10, 1.0, 2.0), 1), 21.0);
+        assert_eq!(pipelined(&stages(10, 1.0, 2.0), 3), 21.0);
+    }
+
+    #[test]
+    fn uneven_stages_need_more_ahead() {
+        let mut uneven = stages(2, 1.0, 4.0);
+        uneven.extend(stages(4, 3.0, 1.0));
+        assert!(pipelined(&uneven, 4) < pipelined(&uneven, 1));
+        assert_eq!(pipelined(&uneven, 0), uneven.iter().map(|s| s.read + s.compute).sum::<f64>());
+    }
+
+    #[test]
+    fn moving_rows_takes_the_disk_from_the_weights() {
+        let moving = vec![StageTimes { read: 1.0, compute: 0.5, move_rows: 2.0 }; 10];
+        assert!(pipelined(&moving, 2) >= 30.0);
+    }
+}
