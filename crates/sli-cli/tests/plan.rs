@@ -46,7 +46,10 @@ fn a_plan_counts_what_the_run_then_reads_and_writes() {
     assert!(count("weight_bytes").abs_diff(read) < read / 8, "{forecast} {read}");
     let tensors = ["out/hidden", "out/logits", "out/scores"].map(|folder| bytes_below(&work, folder));
     let (written, headers) = (tensors.iter().sum::<u64>(), 7 * (1 << 10));
-    assert!((written.saturating_sub(headers)..=written).contains(&count("output_bytes")), "{forecast} {written}");
+    assert!(
+        (written.saturating_sub(headers)..=written).contains(&count("output_bytes")),
+        "{forecast} {written}"
+    );
     assert_eq!(count("spill_bytes"), 0);
     assert!(count("dense_flops") > 0 && count("attention_flops") > 0);
 

@@ -15,6 +15,10 @@ pub enum TensorRole {
     PositionEmbedding,
     TokenTypeEmbedding,
     EmbeddingNorm,
+    LayerInputTable,
+    LayerInputProjection,
+    LayerInputNorm,
+    StreamIn(u32),
     // block: norms of the branches
     MixerNorm,
     MixerOutNorm,
@@ -22,6 +26,19 @@ pub enum TensorRole {
     CrossOutNorm,
     FfnNorm,
     FfnOutNorm,
+    // block: alternating updates, the layer's own input, what the whole is multiplied by
+    AltUpRouterNorm,
+    AltUpRouter,
+    AltUpPredict,
+    AltUpCorrect,
+    AltUpScale,
+    LaurelLeft,
+    LaurelRight,
+    LaurelNorm,
+    LayerInputDown,
+    LayerInputUp,
+    LayerInputOutNorm,
+    LayerScale,
     // attention
     AttnQ,
     AttnK,
@@ -29,6 +46,7 @@ pub enum TensorRole {
     AttnOut,
     AttnQNorm,
     AttnKNorm,
+    AttnVNorm,
     AttnQHeadNorm(u32),
     AttnKHeadNorm(u32),
     RelativeBias,
@@ -53,6 +71,7 @@ pub enum TensorRole {
     ExpertUp(u32),
     ExpertDown(u32),
     // after the layers
+    StreamOut(u32),
     FinalNorm,
     HeadDense,
     HeadNorm,
@@ -78,10 +97,11 @@ impl TensorRole {
         }
     }
 
-    /// Which of several alike it is: the expert, or the head that has a norm of its own.
+    /// Which of several alike it is: the expert, the head that has a norm of its own, or the stream.
     pub const fn index(self) -> Option<u32> {
         match self {
             Self::AttnQHeadNorm(head) | Self::AttnKHeadNorm(head) => Some(head),
+            Self::StreamIn(stream) | Self::StreamOut(stream) => Some(stream),
             _ => self.expert(),
         }
     }
@@ -94,6 +114,8 @@ impl TensorRole {
             Self::ExpertDown(_) => Self::ExpertDown(0),
             Self::AttnQHeadNorm(_) => Self::AttnQHeadNorm(0),
             Self::AttnKHeadNorm(_) => Self::AttnKHeadNorm(0),
+            Self::StreamIn(_) => Self::StreamIn(0),
+            Self::StreamOut(_) => Self::StreamOut(0),
             other => other,
         }
     }
@@ -184,14 +206,25 @@ impl EmbeddingSpec {
         if let Some(norm) = &self.norm {
             needs.norm(TensorRole::EmbeddingNorm, norm, hidden);
         }
+        if let Some(inputs) = &self.layer_inputs {
+            needs.tensor(TensorRole::LayerInputTable.weight(), &[inputs.vocab_size, inputs.total()]);
+            needs.linear(TensorRole::LayerInputProjection, inputs.total(), hidden, false);
+            needs.norm(TensorRole::LayerInputNorm, &inputs.norm, inputs.width);
+        }
+        for stream in further_streams(self) {
+            needs.linear(TensorRole::StreamIn(stream), hidden, hidden, false);
+        }
         needs.0
     }
 }
 
 impl StackSpec {
-    /// The tensors of the final norm.
+    /// The tensors of the final norm, and of the streams that end there.
     pub fn final_norm_needs(&self) -> Vec<TensorNeed> {
         let mut needs = Needs(Vec::new());
+        for stream in further_streams(&self.embedding) {
+            needs.linear(TensorRole::StreamOut(stream), self.hidden_size, self.hidden_size, false);
+        }
         if let Some(norm) = &self.final_norm {
             needs.norm(TensorRole::FinalNorm, norm, self.hidden_size);
         }
@@ -250,21 +283,66 @@ impl BlockSpec {
                 use TensorRole::{MlpDown, MlpGate, MlpUp};
                 gated(&mut needs, spec, hidden, [MlpGate, MlpUp, MlpDown]);
             }
+            Ffn::SparseGatedMlp(spec) => {
+                use TensorRole::{MlpDown, MlpGate, MlpUp};
+                gated(&mut needs, &spec.mlp, hidden, [MlpGate, MlpUp, MlpDown]);
+            }
             Ffn::Moe(spec) => moe(&mut needs, spec, hidden),
         }
         norm(&mut needs, after, FfnOutNorm);
+        match residual {
+            Residual::AltUp(spec) => altup(&mut needs, &spec, &self.norm, hidden),
+            Residual::ScaledSandwich { input } => {
+                if let Some(input) = input {
+                    layer_input(&mut needs, &input, &self.norm, hidden);
+                }
+                needs.tensor(TensorRole::LayerScale.weight(), &[1]);
+            }
+            _ => {}
+        }
         needs.0
     }
+}
+
+/// The streams after the first, counted from zero.
+fn further_streams(embedding: &EmbeddingSpec) -> std::ops::Range<u32> {
+    0..embedding.streams.map_or(0, |streams| streams.saturating_sub(1) as u32)
+}
+
+fn altup(needs: &mut Needs, spec: &AltUpSpec, norm: &NormSpec, hidden: usize) {
+    use TensorRole::*;
+    let streams = spec.streams;
+    needs.norm(AltUpRouterNorm, norm, hidden);
+    needs.linear(AltUpRouter, streams, hidden, false);
+    needs.linear(AltUpPredict, streams * streams, streams, false);
+    needs.linear(AltUpCorrect, streams, streams, false);
+    if spec.scaled {
+        needs.tensor(AltUpScale.weight(), &[hidden]);
+    }
+    needs.linear(LaurelLeft, spec.laurel_rank, hidden, false);
+    needs.linear(LaurelRight, hidden, spec.laurel_rank, false);
+    needs.norm(LaurelNorm, norm, hidden);
+    layer_input(needs, &spec.input, norm, hidden);
+}
+
+fn layer_input(needs: &mut Needs, spec: &LayerInputSpec, norm: &NormSpec, hidden: usize) {
+    use TensorRole::{LayerInputDown, LayerInputOutNorm, LayerInputUp};
+    needs.linear(LayerInputDown, spec.width, hidden, false);
+    needs.linear(LayerInputUp, hidden, spec.width, false);
+    needs.norm(LayerInputOutNorm, norm, hidden);
 }
 
 fn attention(needs: &mut Needs, spec: &AttentionSpec, hidden: usize) {
     use TensorRole::{AttnK, AttnKHeadNorm, AttnKNorm, AttnOut, AttnQ, AttnQHeadNorm, AttnQNorm, AttnV};
     projections(needs, spec, hidden, [AttnQ, AttnK, AttnV, AttnOut]);
+    let has_keys = spec.key_values.has_keys();
     match &spec.qk_norm {
         None => {}
         Some(QkNorm::PerHead(norm) | QkNorm::PerHeadRotated(norm)) => {
             needs.norm(AttnQNorm, norm, spec.head_dim);
-            needs.norm(AttnKNorm, norm, spec.head_dim);
+            if has_keys {
+                needs.norm(AttnKNorm, norm, spec.head_dim);
+            }
         }
         Some(QkNorm::EachHead(norm)) => {
             (0..spec.num_heads as u32).for_each(|head| needs.norm(AttnQHeadNorm(head), norm, spec.head_dim));
@@ -283,8 +361,12 @@ fn attention(needs: &mut Needs, spec: &AttentionSpec, hidden: usize) {
 
 fn projections(needs: &mut Needs, spec: &AttentionSpec, hidden: usize, [q, k, v, out]: [TensorRole; 4]) {
     needs.linear(q, spec.num_heads * spec.head_dim, hidden, spec.bias.query);
-    needs.linear(k, spec.num_kv_heads * spec.head_dim, hidden, spec.bias.key);
-    needs.linear(v, spec.num_kv_heads * spec.value_dim, hidden, spec.bias.value);
+    if spec.key_values.has_keys() {
+        needs.linear(k, spec.num_kv_heads * spec.head_dim, hidden, spec.bias.key);
+    }
+    if spec.key_values.has_values() {
+        needs.linear(v, spec.num_kv_heads * spec.value_dim, hidden, spec.bias.value);
+    }
     needs.linear(out, hidden, spec.num_heads * spec.value_dim, spec.bias.output);
 }
 
@@ -333,6 +415,7 @@ mod tests {
             bias: ProjectionBias::qkv(true),
             qk_norm: None,
             temperature: None,
+            key_values: KeyValues::Projected,
         };
         BlockSpec {
             mixer: Mixer::Attention(attention),

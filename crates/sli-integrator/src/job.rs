@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sli_cache::{BackgroundStore, ResidentStore, RunJournal, SlotLayout, SpilledStore};
-use sli_core::{ActivationStore, ByteSize, Generation, Result};
+use sli_core::{ActivationStore, ByteSize, Generation, Result, StackSpec};
 use sli_layers::{Precision, RopeCache, SliBackend, UniversalLayerFactory};
 use sli_weights::{ReadMode, StreamOptions, WeightStream};
 
@@ -95,8 +95,8 @@ impl Job<'_> {
             Some(_) => SpilledStore::open(dir)?,
             None => SpilledStore::create(dir, &self.slots())?,
         };
-        let hidden = self.sli.model.summary.hidden_size;
-        let queue = 2 * self.plan.chunk_tokens * hidden * 4;
+        let widths = self.sli.model.spec.stacks.iter().map(StackSpec::state_width);
+        let queue = 2 * self.plan.chunk_tokens * widths.max().unwrap_or(0) * 4;
         Ok(Arc::new(BackgroundStore::new(Arc::new(store), queue as u64)?))
     }
 
@@ -104,7 +104,7 @@ impl Job<'_> {
     fn slots(&self) -> SlotLayout {
         let spec = &self.sli.model.spec;
         let bytes = |stack: usize| -> Vec<u64> {
-            let (sequences, width) = (self.samples.sequences(stack), spec.stacks[stack].hidden_size as u64);
+            let (sequences, width) = (self.samples.sequences(stack), spec.stacks[stack].state_width() as u64);
             (0..self.chunks.len())
                 .map(|i| self.chunks.chunk(i, sequences).tokens.len() as u64 * width * 4)
                 .collect()

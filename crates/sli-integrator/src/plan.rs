@@ -124,7 +124,9 @@ impl Situation<'_> {
         let tokens =
             samples.input.num_tokens() + samples.decoder_input.as_ref().map_or(0, |d| d.num_tokens());
         let layers = spec.stacks.iter().flat_map(|stack| &stack.layers);
-        let scratch = layers.map(|block| scratch_floats(block, hidden)).max().unwrap_or(0);
+        let carried = spec.stacks.iter().map(|stack| stack.carried_width() as u64).max().unwrap_or(0);
+        // What is carried is read, changed and written once more while a layer runs.
+        let scratch = layers.map(|block| scratch_floats(block, hidden)).max().unwrap_or(0) + 2 * carried;
         let top_k = layers_top_k(spec);
         let wave = if top_k > 0 { chunk } else { 0 };
 
@@ -134,7 +136,7 @@ impl Situation<'_> {
         let layer_time = (sizes.largest_group * (1 + ahead)) + 3 * sizes.largest_expert + scratch * chunk * 4;
         let head_time = tile_rows * (3 * sizes.head_row + 4 * chunk) + 4 * 4 * hidden * chunk;
 
-        let kept = if spilled { 3 * chunk } else { tokens as u64 + chunk } * hidden * 4;
+        let kept = if spilled { 3 * chunk } else { tokens as u64 + chunk } * (hidden + carried) * 4;
         let part = |name, bytes| PlanPart { name, bytes };
         let parts = vec![
             part("program, tokenizer and dataset", self.resident + MARGIN + self.memory.bytes() / 32),
@@ -216,6 +218,7 @@ pub(crate) fn scratch_floats(block: &BlockSpec, hidden: u64) -> u64 {
         None => 0,
         Some(Ffn::Mlp(mlp)) => 2 * mlp.intermediate_size,
         Some(Ffn::GatedMlp(mlp)) => 4 * mlp.intermediate_size,
+        Some(Ffn::SparseGatedMlp(sparse)) => 6 * sparse.mlp.intermediate_size,
         Some(Ffn::Moe(moe)) => 4 * moe.expert.intermediate_size + 3 * moe.num_experts,
     };
     5 * hidden + mixer.max(ffn) as u64

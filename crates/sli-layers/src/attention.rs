@@ -1,12 +1,14 @@
 //! Softmax attention over packed samples.
 
 use burn::tensor::{Device, Tensor, s};
-use sli_core::{AttentionSpec, Mask, PositionSpec, Prompt, PromptSpan, Result, TensorRole};
+use sli_core::{AttentionSpec, KeyValues, Mask, PositionSpec, Prompt, PromptSpan, Result, TensorRole};
 use sli_kernels::{Attention, Bias, Precision};
 
 use crate::backend::SliBackend;
+use crate::carried::Carried;
 use crate::context::{ChunkContext, EncoderOutput};
 use crate::linear::Linear;
+use crate::norm::Norm;
 use crate::qk_norm::QkNorms;
 use crate::relative_bias::RelativeBias;
 use crate::rope::RopeTable;
@@ -18,8 +20,11 @@ pub struct AttentionLayer<B: SliBackend> {
     spec: AttentionSpec,
     precision: Precision,
     query: Linear<B>,
-    key: Linear<B>,
-    value: Linear<B>,
+    /// `None` where an earlier layer's keys and values are used.
+    key: Option<Linear<B>>,
+    /// `None` also where the values are the keys.
+    value: Option<Linear<B>>,
+    value_norm: Option<Norm<B>>,
     output: Linear<B>,
     qk_norm: Option<QkNorms<B>>,
     relative_bias: Option<RelativeBias>,
@@ -40,6 +45,10 @@ impl<B: SliBackend> AttentionLayer<B> {
         let mut layer = Self::with_roles(spec, tensors, [AttnQ, AttnK, AttnV, AttnOut], precision, device)?;
         if let Some(kind) = spec.qk_norm {
             layer.qk_norm = Some(QkNorms::load(kind, spec, tensors, device)?);
+        }
+        if let KeyValues::NormedValues { norm, .. } = spec.key_values {
+            let norm = Norm::load(norm, tensors, TensorRole::AttnVNorm, device)?;
+            layer.value_norm = Some(norm.over(spec.value_dim));
         }
         if let PositionSpec::RelativeBias { max_distance, bidirectional, .. } = spec.position {
             let table = tensors.weight(TensorRole::RelativeBias)?;
@@ -72,8 +81,9 @@ impl<B: SliBackend> AttentionLayer<B> {
         let linear = |role, bias| Linear::new(tensors, role, bias, precision, device);
         Ok(Self {
             query: linear(query, spec.bias.query)?,
-            key: linear(key, spec.bias.key)?,
-            value: linear(value, spec.bias.value)?,
+            key: spec.key_values.has_keys().then(|| linear(key, spec.bias.key)).transpose()?,
+            value: spec.key_values.has_values().then(|| linear(value, spec.bias.value)).transpose()?,
+            value_norm: None,
             output: linear(output, spec.bias.output)?,
             spec: spec.clone(),
             precision,
@@ -83,21 +93,18 @@ impl<B: SliBackend> AttentionLayer<B> {
     }
 
     /// [tokens, hidden] -> [tokens, hidden], each sample looking at itself.
-    pub fn forward(&self, x: Tensor<B, 2>, context: &ChunkContext<'_, B>) -> Tensor<B, 2> {
+    pub fn forward(
+        &self,
+        x: Tensor<B, 2>,
+        carried: &mut Carried<B>,
+        context: &ChunkContext<'_, B>,
+    ) -> Tensor<B, 2> {
         let spec = &self.spec;
-        let mut query = self.query.forward(x.clone());
-        let mut key = self.key.forward(x.clone());
-        let value = self.value.forward(x);
-        if let Some(norms) = self.qk_norm.as_ref().filter(|norms| !norms.after_rotation) {
-            (query, key) = norms.forward(query, key);
-        }
-        if let Some(table) = self.rotation(context) {
-            query = B::rotate(query, spec.num_heads, &table);
-            key = B::rotate(key, spec.num_kv_heads, &table);
-        }
-        if let Some(norms) = self.qk_norm.as_ref().filter(|norms| norms.after_rotation) {
-            (query, key) = norms.forward(query, key);
-        }
+        let table = self.rotation(context);
+        let query_norm = self.qk_norm.as_ref().map(|norms| &norms.query);
+        let mut query =
+            self.placed(self.query.forward(x.clone()), spec.num_heads, query_norm, table.as_ref());
+        let (key, value) = self.key_values(x, carried, table.as_ref());
         if let Some(temperature) = spec.temperature {
             query = query * context.per_position(|position| temperature.factor(position) as f32);
         }
@@ -107,6 +114,57 @@ impl<B: SliBackend> AttentionLayer<B> {
         let mixed =
             self.attend(query, key, value, context.offsets, context.offsets, context.longest_sample());
         self.output.forward(mixed)
+    }
+
+    /// Keys and values, [tokens, kv heads * dim] each: the layer's own, or those that an earlier one kept.
+    fn key_values(
+        &self,
+        x: Tensor<B, 2>,
+        carried: &mut Carried<B>,
+        table: Option<&RopeTable>,
+    ) -> (Tensor<B, 2>, Tensor<B, 2>) {
+        let spec = &self.spec;
+        let Some(key) = &self.key else {
+            let KeyValues::Reused { slot } = spec.key_values else { unreachable!("keys are projected") };
+            return (carried.get(&format!("keys.{slot}")), carried.get(&format!("values.{slot}")));
+        };
+        let key = key.forward(x.clone());
+        let value = match &self.value {
+            Some(value) => value.forward(x),
+            None => key.clone(),
+        };
+        let value = match &self.value_norm {
+            Some(norm) => norm.forward(value),
+            None => value,
+        };
+        let key_norm = self.qk_norm.as_ref().and_then(|norms| norms.key.as_ref());
+        let key = self.placed(key, spec.num_kv_heads, key_norm, table);
+        if let KeyValues::NormedValues { kept: Some(slot), .. } = spec.key_values {
+            carried.put(format!("keys.{slot}"), key.clone());
+            carried.put(format!("values.{slot}"), value.clone());
+        }
+        (key, value)
+    }
+
+    /// Queries or keys, normed and rotated.
+    fn placed(
+        &self,
+        x: Tensor<B, 2>,
+        heads: usize,
+        norm: Option<&Norm<B>>,
+        table: Option<&RopeTable>,
+    ) -> Tensor<B, 2> {
+        let after = self.qk_norm.as_ref().is_some_and(|norms| norms.after_rotation);
+        let normed = |x, here: bool| match norm.filter(|_| here) {
+            Some(norm) => norm.forward(x),
+            None => x,
+        };
+        let x = normed(x, !after);
+        let x = match table {
+            Some(table) => B::rotate(x, heads, table),
+            None => x,
+        };
+        normed(x, after)
     }
 
     /// The angles of each token, where queries and keys are rotated.
@@ -155,8 +213,11 @@ impl<B: SliBackend> AttentionLayer<B> {
         context: &ChunkContext<'_, B>,
     ) -> Tensor<B, 2> {
         let query = self.query.forward(x);
-        let key = self.key.forward(encoder.hidden.clone());
-        let value = self.value.forward(encoder.hidden.clone());
+        let of_encoder = |linear: &Option<Linear<B>>| match linear {
+            Some(linear) => linear.forward(encoder.hidden.clone()),
+            None => unreachable!("keys and values of the encoder are projected"),
+        };
+        let (key, value) = (of_encoder(&self.key), of_encoder(&self.value));
         self.output.forward(self.attend(query, key, value, context.offsets, &encoder.offsets, 0))
     }
 

@@ -4,9 +4,12 @@ use burn::tensor::{Device, Tensor};
 use sli_core::{BlockSpec, Ffn, Mixer, Residual, Result, TensorRole};
 use sli_kernels::Precision;
 
+use crate::altup::AltUp;
 use crate::attention::AttentionLayer;
 use crate::backend::SliBackend;
+use crate::carried::Carried;
 use crate::context::ChunkContext;
+use crate::layer_input::LayerInput;
 use crate::mamba::MambaLayer;
 use crate::mlp::Mlp;
 use crate::moe::{Expert, MoeLayer, PendingExperts};
@@ -21,6 +24,8 @@ pub struct Block<B: SliBackend> {
     mixer_branch: Branch<B>,
     cross: Option<(AttentionLayer<B>, Branch<B>)>,
     ffn: Option<(FfnLayer<B>, Branch<B>)>,
+    altup: Option<Box<AltUp<B>>>,
+    end: Option<LayerEnd<B>>,
     precision: Precision,
     device: Device<B>,
 }
@@ -35,6 +40,13 @@ enum MixerLayer<B: SliBackend> {
 enum FfnLayer<B: SliBackend> {
     Mlp(Mlp<B>),
     Moe(MoeLayer<B>),
+}
+
+/// What Gemma 4 does last in each layer: the layer's own input, and a number that the whole is multiplied by.
+#[derive(Clone, Debug)]
+struct LayerEnd<B: SliBackend> {
+    input: Option<LayerInput<B>>,
+    scale: f32,
 }
 
 /// What comes out of a block: the next hidden state, or a chunk that waits for its experts.
@@ -80,11 +92,31 @@ impl<B: SliBackend> Block<B> {
                 use TensorRole::{MlpDown, MlpGate, MlpUp};
                 Some(FfnLayer::Mlp(Mlp::gated(mlp, tensors, [MlpGate, MlpUp, MlpDown], precision, device)?))
             }
+            Some(Ffn::SparseGatedMlp(sparse)) => {
+                use TensorRole::{MlpDown, MlpGate, MlpUp};
+                let roles = [MlpGate, MlpUp, MlpDown];
+                let mlp = Mlp::gated(&sparse.mlp, tensors, roles, precision, device)?;
+                Some(FfnLayer::Mlp(mlp.thinned(sparse.cutoff)))
+            }
             Some(Ffn::Moe(moe)) => Some(FfnLayer::Moe(MoeLayer::new(moe, tensors, device)?)),
             None => None,
         };
+        let altup = match spec.residual {
+            Residual::AltUp(altup) => Some(Box::new(AltUp::load(altup, spec, tensors, precision, device)?)),
+            _ => None,
+        };
+        let end = match spec.residual {
+            Residual::ScaledSandwich { input } => {
+                let load = |input| LayerInput::load(input, spec.norm, tensors, precision, device);
+                let scale = tensors.weight(TensorRole::LayerScale)?.to_f32()[0];
+                Some(LayerEnd { input: input.map(load).transpose()?, scale })
+            }
+            _ => None,
+        };
         Ok(Self {
             residual: spec.residual,
+            altup,
+            end,
             mixer,
             mixer_branch: branch([MixerNorm, MixerOutNorm])?,
             cross,
@@ -101,7 +133,15 @@ impl<B: SliBackend> Block<B> {
     ///
     /// # Panics
     /// When the layer looks at an encoder and the context has none.
-    pub fn forward(&self, x: Tensor<B, 2>, context: &ChunkContext<'_, B>) -> Forward<B> {
+    pub fn forward(
+        &self,
+        x: Tensor<B, 2>,
+        carried: &mut Carried<B>,
+        context: &ChunkContext<'_, B>,
+    ) -> Forward<B> {
+        if let Some(altup) = &self.altup {
+            return Forward::Done(self.alternate(altup, x, carried, context));
+        }
         let (past, input) = self.mixer_branch.enter(x);
         // Parallel branches see what the layer sees, the others what the branch before left.
         let parallel = match (self.residual, &self.ffn) {
@@ -111,34 +151,71 @@ impl<B: SliBackend> Block<B> {
             }
             _ => None,
         };
-        let mixed = match &self.mixer {
-            MixerLayer::Attention(attention) => attention.forward(input, context),
-            MixerLayer::Mamba1(mamba) => mamba.forward(input, context),
-        };
-        let mut x = self.mixer_branch.join(past, mixed);
+        let mut x = self.mixer_branch.join(past, self.mix(input, carried, context));
         if let Some((cross, branch)) = &self.cross {
             let encoder = context.encoder.expect("the pipeline runs the encoder first");
             let (past, input) = branch.enter(x);
             x = branch.join(past, cross.forward_cross(input, encoder, context));
         }
-        let Some((ffn, branch)) = &self.ffn else { return Forward::Done(x) };
+        let Some((ffn, branch)) = &self.ffn else { return Forward::Done(self.ended(x, carried)) };
         let (past, input) = match parallel {
             Some(input) => (x, input),
             None => branch.enter(x),
         };
         match ffn {
-            FfnLayer::Mlp(mlp) => Forward::Done(branch.join(past, mlp.forward(input))),
+            FfnLayer::Mlp(mlp) => Forward::Done(self.ended(branch.join(past, mlp.forward(input)), carried)),
             FfnLayer::Moe(moe) => Forward::Pending(Box::new(moe.route(past, input))),
         }
     }
 
+    fn mix(
+        &self,
+        input: Tensor<B, 2>,
+        carried: &mut Carried<B>,
+        context: &ChunkContext<'_, B>,
+    ) -> Tensor<B, 2> {
+        match &self.mixer {
+            MixerLayer::Attention(attention) => attention.forward(input, carried, context),
+            MixerLayer::Mamba1(mamba) => mamba.forward(input, context),
+        }
+    }
+
+    /// The layer on the first of several streams; see [`sli_core::AltUpSpec`].
+    fn alternate(
+        &self,
+        altup: &AltUp<B>,
+        x: Tensor<B, 2>,
+        carried: &mut Carried<B>,
+        context: &ChunkContext<'_, B>,
+    ) -> Tensor<B, 2> {
+        let predicted = altup.predicted(x, carried);
+        let (past, n) = self.mixer_branch.enter(predicted[0].clone());
+        let joined = self.mixer_branch.join(past, self.mix(n.clone(), carried, context));
+        let mut y = B::join(joined, altup.laurel(n)) * std::f64::consts::FRAC_1_SQRT_2;
+        if let Some((FfnLayer::Mlp(mlp), branch)) = &self.ffn {
+            let (past, input) = branch.enter(y);
+            y = branch.join(past, mlp.forward(input));
+        }
+        altup.corrected(predicted, y, carried)
+    }
+
+    /// What comes last in the layer.
+    fn ended(&self, mut x: Tensor<B, 2>, carried: &mut Carried<B>) -> Tensor<B, 2> {
+        let Some(LayerEnd { input, scale }) = &self.end else { return x };
+        if let Some(input) = input {
+            x = B::join(x.clone(), input.forward(x, carried));
+        }
+        x * *scale
+    }
+
     /// The hidden state of a chunk whose experts have all been applied.
-    pub fn finish(&self, pending: PendingExperts<B>) -> Tensor<B, 2> {
+    pub fn finish(&self, pending: PendingExperts<B>, carried: &mut Carried<B>) -> Tensor<B, 2> {
         let (residual, sum) = pending.into_parts();
-        match &self.ffn {
+        let x = match &self.ffn {
             Some((_, branch)) => branch.join(residual, sum),
             None => residual,
-        }
+        };
+        self.ended(x, carried)
     }
 
     /// Builds expert `index` of this layer.

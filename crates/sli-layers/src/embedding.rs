@@ -3,8 +3,11 @@
 use burn::tensor::{Device, Tensor};
 use sli_core::{EmbeddingSpec, Result, TensorRole};
 
+use crate::altup::Streams;
 use crate::backend::{SliBackend, table};
+use crate::carried::Carried;
 use crate::context::ChunkContext;
+use crate::layer_input::LayerInputMaker;
 use crate::norm::Norm;
 use crate::tensors::LayerTensors;
 
@@ -16,6 +19,8 @@ pub struct Embedding<B: SliBackend> {
     positions: Option<Tensor<B, 2>>,
     token_types: Option<Tensor<B, 2>>,
     norm: Option<Norm<B>>,
+    layer_inputs: Option<LayerInputMaker<B>>,
+    streams: Option<Streams<B>>,
 }
 
 impl<B: SliBackend> Embedding<B> {
@@ -29,7 +34,11 @@ impl<B: SliBackend> Embedding<B> {
             spec.token_types.map(|_| tensors.weight(TensorRole::TokenTypeEmbedding)).transpose()?;
         let norm =
             spec.norm.map(|norm| Norm::load(norm, tensors, TensorRole::EmbeddingNorm, device)).transpose()?;
+        let layer_inputs = spec.layer_inputs.map(|inputs| LayerInputMaker::load(inputs, tensors, device));
+        let streams = spec.streams.map(|count| Streams::load(count, TensorRole::StreamIn, tensors, device));
         Ok(Self {
+            layer_inputs: layer_inputs.transpose()?,
+            streams: streams.transpose()?,
             scale: spec.scale,
             positions: positions.map(|t| table(t, device)),
             token_types: token_types.map(|t| table(t, device)),
@@ -37,13 +46,15 @@ impl<B: SliBackend> Embedding<B> {
         })
     }
 
-    /// Token rows [tokens, hidden] -> hidden state. `token_types` defaults to type zero.
+    /// Token rows [tokens, hidden] -> hidden state, and what is carried beside it. `token_types` defaults to type zero;
+    /// `layer_rows` are those of the table of the layers' inputs, where there is one.
     pub fn forward(
         &self,
         token_rows: Tensor<B, 2>,
+        layer_rows: Option<Tensor<B, 2>>,
         token_types: Option<&[u32]>,
         context: &ChunkContext<'_, B>,
-    ) -> Tensor<B, 2> {
+    ) -> (Tensor<B, 2>, Carried<B>) {
         let tokens = token_rows.dims()[0];
         let mut x = match self.scale {
             Some(scale) => token_rows * scale,
@@ -58,9 +69,16 @@ impl<B: SliBackend> Embedding<B> {
             let positions = context.positions.map_or_else(counted, <[u32]>::to_vec);
             x = B::join(x, B::gather(table, &positions));
         }
-        match &self.norm {
-            Some(norm) => norm.forward(x),
-            None => x,
+        if let Some(norm) = &self.norm {
+            x = norm.forward(x);
         }
+        let mut carried = Carried::new();
+        if let (Some(maker), Some(rows)) = (&self.layer_inputs, layer_rows) {
+            maker.carry(x.clone(), rows, &mut carried);
+        }
+        if let Some(streams) = &self.streams {
+            streams.part(&x, &mut carried);
+        }
+        (x, carried)
     }
 }

@@ -1,14 +1,14 @@
 //! The one place where layers are made.
 
 use burn::tensor::Device;
-use sli_core::{BlockSpec, EmbeddingSpec, HeadSpec, NormSpec, Result, TensorRole};
+use sli_core::{BlockSpec, EmbeddingSpec, HeadSpec, Result, StackSpec};
 use sli_kernels::Precision;
 
 use crate::backend::SliBackend;
 use crate::block::Block;
 use crate::embedding::Embedding;
 use crate::head::Head;
-use crate::norm::Norm;
+use crate::stack_end::StackEnd;
 use crate::tensors::LayerTensors;
 
 /// Makes the parts of any model from their specs and weights, for one device and precision.
@@ -45,12 +45,12 @@ impl<B: SliBackend> UniversalLayerFactory<B> {
         Block::new(spec, tensors, self.precision, &self.device)
     }
 
-    /// The norm after the last layer.
+    /// What follows the last layer.
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn final_norm(&self, spec: NormSpec, tensors: &LayerTensors) -> Result<Norm<B>> {
-        Norm::load(spec, tensors, TensorRole::FinalNorm, &self.device)
+    pub fn stack_end(&self, spec: &StackSpec, tensors: &LayerTensors) -> Result<StackEnd<B>> {
+        StackEnd::new(spec, tensors, &self.device)
     }
 
     /// The head.

@@ -20,13 +20,16 @@
 //! assert_eq!(Flex::to_host(norm.forward(x)), [1.0, 2.0]);
 //! ```
 
+mod altup;
 mod attention;
 mod backend;
 mod block;
+mod carried;
 mod context;
 mod embedding;
 mod factory;
 mod head;
+mod layer_input;
 mod linear;
 mod mamba;
 mod mlp;
@@ -36,11 +39,13 @@ mod qk_norm;
 mod relative_bias;
 mod residual;
 mod rope;
+mod stack_end;
 mod tensors;
 
 pub use attention::AttentionLayer;
 pub use backend::{Scan, SliBackend};
 pub use block::{Block, Forward};
+pub use carried::Carried;
 pub use context::{ChunkContext, EncoderOutput};
 pub use embedding::Embedding;
 pub use factory::UniversalLayerFactory;
@@ -52,6 +57,7 @@ pub use moe::{Expert, MoeLayer, PendingExperts};
 pub use norm::Norm;
 pub use rope::{RopeCache, RopeTable};
 pub use sli_kernels::Precision;
+pub use stack_end::StackEnd;
 pub use tensors::LayerTensors;
 
 #[cfg(feature = "cuda")]

@@ -12,6 +12,8 @@ use crate::tensors::LayerTensors;
 #[derive(Clone, Debug)]
 pub struct Mlp<B: SliBackend> {
     activation: Activation,
+    /// Standard deviations above its mean from which on a gate counts.
+    cutoff: Option<f64>,
     gate: Option<Linear<B>>,
     up: Linear<B>,
     down: Linear<B>,
@@ -31,6 +33,7 @@ impl<B: SliBackend> Mlp<B> {
         let linear = |role| Linear::new(tensors, role, spec.bias, precision, device);
         Ok(Self {
             activation: kernel_activation(spec.activation),
+            cutoff: None,
             gate: None,
             up: linear(TensorRole::MlpUp)?,
             down: linear(TensorRole::MlpDown)?,
@@ -51,23 +54,39 @@ impl<B: SliBackend> Mlp<B> {
         let linear = |role| Linear::new(tensors, role, spec.bias, precision, device);
         Ok(Self {
             activation: kernel_activation(spec.activation),
+            cutoff: None,
             gate: Some(linear(gate)?),
             up: linear(up)?,
             down: linear(down)?,
         })
     }
 
+    /// The same with most of the gate's values cut off.
+    pub(crate) fn thinned(self, cutoff: f64) -> Self {
+        Self { cutoff: Some(cutoff), ..self }
+    }
+
     /// [tokens, hidden] -> [tokens, hidden].
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let inner = match &self.gate {
             Some(gate) => {
-                let gate = gate.forward(x.clone());
+                let gate = match self.cutoff {
+                    Some(cutoff) => thinned(gate.forward(x.clone()), cutoff),
+                    None => gate.forward(x.clone()),
+                };
                 B::gated_nonlinearity(self.activation, gate, self.up.forward(x))
             }
             None => B::nonlinearity(self.activation, self.up.forward(x)),
         };
         self.down.forward(inner)
     }
+}
+
+/// max(x - threshold, 0), where the threshold of a row is its mean plus `cutoff` standard deviations.
+fn thinned<B: SliBackend>(x: Tensor<B, 2>, cutoff: f64) -> Tensor<B, 2> {
+    let centred = x.clone() - x.mean_dim(1);
+    let deviation = (centred.clone() * centred.clone()).mean_dim(1).sqrt();
+    (centred - deviation * cutoff).clamp_min(0.0)
 }
 
 /// The kernel of an activation.

@@ -1,6 +1,6 @@
 //! Norms on queries and keys before they meet.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use sli_core::{AttentionSpec, QkNorm, Result, TensorRole};
 
 use crate::backend::SliBackend;
@@ -10,8 +10,9 @@ use crate::tensors::LayerTensors;
 /// The norms of queries and keys, and whether they come before the rotation.
 #[derive(Clone, Debug)]
 pub(crate) struct QkNorms<B: SliBackend> {
-    query: Norm<B>,
-    key: Norm<B>,
+    pub(crate) query: Norm<B>,
+    /// `None` where the layer has no keys of its own.
+    pub(crate) key: Option<Norm<B>>,
     pub(crate) after_rotation: bool,
 }
 
@@ -32,20 +33,17 @@ impl<B: SliBackend> QkNorms<B> {
         let each = |role: fn(u32) -> TensorRole, heads: usize| {
             Norm::load_pieces(norm, width, tensors, (0..heads as u32).map(role), device)
         };
-        let (query, key) = match kind {
-            QkNorm::PerHead(_) | QkNorm::PerHeadRotated(_) => {
-                (shared(AttnQNorm)?.over(width), shared(AttnKNorm)?.over(width))
-            }
-            QkNorm::EachHead(_) => {
-                (each(AttnQHeadNorm, spec.num_heads)?, each(AttnKHeadNorm, spec.num_kv_heads)?)
-            }
-            QkNorm::Whole(_) => (shared(AttnQNorm)?, shared(AttnKNorm)?),
+        let query = match kind {
+            QkNorm::PerHead(_) | QkNorm::PerHeadRotated(_) => shared(AttnQNorm)?.over(width),
+            QkNorm::EachHead(_) => each(AttnQHeadNorm, spec.num_heads)?,
+            QkNorm::Whole(_) => shared(AttnQNorm)?,
         };
+        let key = || match kind {
+            QkNorm::PerHead(_) | QkNorm::PerHeadRotated(_) => Ok(shared(AttnKNorm)?.over(width)),
+            QkNorm::EachHead(_) => each(AttnKHeadNorm, spec.num_kv_heads),
+            QkNorm::Whole(_) => shared(AttnKNorm),
+        };
+        let key = spec.key_values.has_keys().then(key).transpose()?;
         Ok(Self { query, key, after_rotation: matches!(kind, QkNorm::PerHeadRotated(_)) })
-    }
-
-    /// Queries and keys, normed.
-    pub(crate) fn forward(&self, query: Tensor<B, 2>, key: Tensor<B, 2>) -> (Tensor<B, 2>, Tensor<B, 2>) {
-        (self.query.forward(query), self.key.forward(key))
     }
 }

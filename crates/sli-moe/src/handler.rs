@@ -213,6 +213,7 @@ mod tests {
             bias: ProjectionBias::all(false),
             qk_norm: None,
             temperature: None,
+            key_values: sli_core::KeyValues::Projected,
         };
         let layer = |ffn| BlockSpec {
             mixer: Mixer::Attention(attention.clone()),

@@ -52,6 +52,7 @@ pub(crate) fn multi_head(num_heads: usize, head_dim: usize, mask: Mask, bias: bo
         bias: ProjectionBias::all(bias),
         qk_norm: None,
         temperature: None,
+        key_values: sli_core::KeyValues::Projected,
     }
 }
 

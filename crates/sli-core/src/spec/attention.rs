@@ -26,9 +26,52 @@ pub struct AttentionSpec {
     pub bias: ProjectionBias,
     /// Norms on queries and keys.
     pub qk_norm: Option<QkNorm>,
+    /// Where keys and values come from.
+    #[serde(default, skip_serializing_if = "KeyValues::is_projected")]
+    pub key_values: KeyValues,
     /// How queries grow with their position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<Temperature>,
+}
+
+/// Where keys and values come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyValues {
+    /// From a projection each.
+    #[default]
+    Projected,
+    /// The values are normed, head by head (Gemma 3n, Gemma 4).
+    NormedValues {
+        /// The norm.
+        norm: NormSpec,
+        /// Are the values what the keys are before their norm and rotation? Then they have no projection.
+        from_keys: bool,
+        /// Where keys and values are kept for later layers.
+        kept: Option<u32>,
+    },
+    /// Those that an earlier layer kept.
+    Reused {
+        /// Where.
+        slot: u32,
+    },
+}
+
+impl KeyValues {
+    /// Does the layer have projections of keys and of values and nothing else?
+    pub fn is_projected(&self) -> bool {
+        *self == Self::Projected
+    }
+
+    /// Does the layer project its keys?
+    pub fn has_keys(&self) -> bool {
+        !matches!(self, Self::Reused { .. })
+    }
+
+    /// Does the layer project its values?
+    pub fn has_values(&self) -> bool {
+        !matches!(self, Self::Reused { .. } | Self::NormedValues { from_keys: true, .. })
+    }
 }
 
 /// How queries grow with their position, so that attention over many keys stays sharp.

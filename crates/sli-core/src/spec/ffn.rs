@@ -8,6 +8,8 @@ pub enum Ffn {
     Mlp(MlpSpec),
     /// down(act(gate(x)) * up(x)) (Shazeer 2020).
     GatedMlp(MlpSpec),
+    /// The same with most of the gate's values cut off.
+    SparseGatedMlp(SparseMlpSpec),
     /// Each token goes through a few of many gated MLPs.
     Moe(MoeSpec),
 }
@@ -21,6 +23,16 @@ pub struct MlpSpec {
     pub activation: Activation,
     /// Have all its projections a bias?
     pub bias: bool,
+}
+
+/// A gated MLP in which of the gate's values only what exceeds mean + cutoff * standard deviation of its row remains:
+/// down(act(max(gate(x) - threshold, 0)) * up(x)) (Gemma 3n).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SparseMlpSpec {
+    /// Sizes.
+    pub mlp: MlpSpec,
+    /// Standard deviations above the mean.
+    pub cutoff: f64,
 }
 
 /// A mixture of experts (Shazeer et al. 2017).

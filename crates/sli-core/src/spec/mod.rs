@@ -3,6 +3,7 @@
 //! Different mathematics is a variant with its own struct, never one more optional field on everything. What a
 //! checkpoint calls its tensors, and in which layout it stores them, is the business of [`crate::weight_map`].
 
+mod altup;
 mod attention;
 mod embedding;
 mod ffn;
@@ -14,11 +15,13 @@ mod ssm;
 
 use serde::{Deserialize, Serialize};
 
+pub use altup::{AltUpSpec, LayerInputSpec, LayerInputs};
 pub use attention::{
-    AttentionSpec, Mask, Position as PositionSpec, ProjectionBias, Prompt, PromptSpan, QkNorm, Temperature,
+    AttentionSpec, KeyValues, Mask, Position as PositionSpec, ProjectionBias, Prompt, PromptSpan, QkNorm,
+    Temperature,
 };
 pub use embedding::{EmbeddingSpec, LearnedPositions};
-pub use ffn::{Activation, Ffn, MlpSpec, MoeSpec, RouterSpec, Scoring};
+pub use ffn::{Activation, Ffn, MlpSpec, MoeSpec, RouterSpec, Scoring, SparseMlpSpec};
 pub use head::{HeadSpec, HeadTransform};
 pub use norm::{NormKind, NormSpec};
 pub use residual::Residual;
@@ -158,6 +161,29 @@ pub struct StackSpec {
     pub final_norm: Option<NormSpec>,
 }
 
+impl StackSpec {
+    /// Values per token that cross layers, at most.
+    pub fn state_width(&self) -> usize {
+        self.hidden_size.saturating_add(self.carried_width())
+    }
+
+    /// Values per token that cross layers besides the hidden state, at most.
+    pub fn carried_width(&self) -> usize {
+        let streams = self.embedding.streams.map_or(0, |streams| streams.saturating_sub(1));
+        let inputs = self.embedding.layer_inputs.map_or(0, |inputs| inputs.total());
+        let kept = self.layers.iter().filter_map(|block| match &block.mixer {
+            Mixer::Attention(attention) => match attention.key_values {
+                KeyValues::NormedValues { kept: Some(_), .. } => {
+                    Some(attention.num_kv_heads * (attention.head_dim + attention.value_dim))
+                }
+                _ => None,
+            },
+            _ => None,
+        });
+        streams.saturating_mul(self.hidden_size).saturating_add(inputs).saturating_add(kept.sum())
+    }
+}
+
 /// One layer: a mixer of tokens, perhaps a look at the encoder, perhaps a feed-forward network, and how they are
 /// joined to the residual stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -177,6 +203,7 @@ pub struct BlockSpec {
 /// What moves information between tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant)] // one per layer: the unused bytes are few
 pub enum Mixer {
     /// Softmax attention, with any number of key heads.
     Attention(AttentionSpec),

@@ -1,5 +1,7 @@
 use serde::{Deserialize, Serialize};
 
+use super::{AltUpSpec, LayerInputSpec};
+
 /// Where the norms stand, and what is added to what. f is a branch: the mixer, the cross attention or the feed-forward
 /// network.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +30,14 @@ pub enum Residual {
         /// Do the branches share one norm?
         shared_norm: bool,
     },
+    /// As [`Residual::Sandwich`], then x + the layer's own input where it has one, then the whole times a stored
+    /// number (Gemma 4).
+    ScaledSandwich {
+        /// The layer's own input.
+        input: Option<LayerInputSpec>,
+    },
+    /// Several streams, each branch between two norms (Gemma 3n).
+    AltUp(AltUpSpec),
 }
 
 impl Residual {
@@ -43,7 +53,7 @@ impl Residual {
 
     /// Is each branch's output normed before it is added, by [`crate::TensorRole::MixerOutNorm`] and its like?
     pub fn norms_output(self) -> bool {
-        matches!(self, Self::BranchNorm | Self::Sandwich)
+        matches!(self, Self::BranchNorm | Self::Sandwich | Self::ScaledSandwich { .. } | Self::AltUp(_))
     }
 
     /// Does the feed-forward network see the norm of the mixer?

@@ -83,7 +83,7 @@ impl WorkCounter<'_> {
                 Stage::Layer { stack, layer } => self.layer(stack, layer),
                 Stage::Final { stack } => self.final_norm(stack, index == last),
             };
-            let width = self.model.spec.stacks[stage.stack()].hidden_size as u64;
+            let width = self.model.spec.stacks[stage.stack()].state_width() as u64;
             let tokens = self.sequences(*stage).num_tokens() as u64;
             if self.plan.spilled {
                 let reads = u64::from(index > 0);

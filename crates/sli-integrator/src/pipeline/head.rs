@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use sli_core::{ChunkState, Place, Result, Rows, TensorRole};
 use sli_kernels::{RowSummary, update_rows};
-use sli_layers::{Head, LayerTensors, Norm, SliBackend, Tile};
+use sli_layers::{Carried, Head, LayerTensors, SliBackend, StackEnd, Tile};
 use sli_weights::ReadRequest;
 
 use crate::chunks::Chunk;
@@ -39,14 +39,15 @@ struct HeadChunk<B: SliBackend> {
 impl<B: SliBackend> Pipeline<'_, B> {
     /// Runs a stack's final norm; after the last stack also the head, when its logits are wanted.
     pub(super) fn run_final(&mut self, run: &mut StageRun, stack: usize, done: usize) -> Result<()> {
-        let norm = match self.model.spec.stacks[stack].final_norm {
-            Some(norm) => {
+        let spec = &self.model.spec.stacks[stack];
+        let end = match spec.final_norm {
+            Some(_) => {
                 let place = run.stage.place();
                 let tensors = match self.model.layout.groups(place).next() {
                     Some(group) => LayerTensors::new(0, self.take(run, &ReadRequest::Group(place, group))?),
                     None => LayerTensors::default(),
                 };
-                Some(self.factory.final_norm(norm, &tensors)?)
+                Some(self.factory.stack_end(spec, &tensors)?)
             }
             None => None,
         };
@@ -66,7 +67,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
                     break;
                 }
                 next += 1;
-                let hidden = self.final_hidden(run, norm.as_ref(), &chunk)?;
+                let hidden = self.final_hidden(run, end.as_ref(), &chunk)?;
                 match &head {
                     Some(head) => wave.push(head.enter(chunk, hidden, self.sequences(stack).tokens())),
                     None => self.finish_chunk(run, &chunk, || Ok(()))?,
@@ -95,7 +96,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
             return Ok(None);
         }
         Ok(Some(HeadRun {
-            head: self.factory.head(head, &self.small_tensors(Place::Head, TensorRole::LmHead)?)?,
+            head: self.factory.head(head, &self.small_tensors(Place::Head, &[TensorRole::LmHead])?)?,
             tiles: self.head_tiles().collect(),
             resident: Vec::new(),
             enqueued: true,
@@ -117,15 +118,15 @@ impl<B: SliBackend> Pipeline<'_, B> {
     fn final_hidden(
         &mut self,
         run: &StageRun,
-        norm: Option<&Norm<B>>,
+        end: Option<&StackEnd<B>>,
         chunk: &Chunk,
     ) -> Result<Tensor<B, 2>> {
-        let input = self.hidden(run, chunk.index)?.hidden;
+        let ChunkState { hidden: input, carry } = self.state(run, chunk.index)?;
         let (width, device) = (input.width(), self.factory.device().clone());
-        let rows = match norm {
-            Some(norm) => {
+        let rows = match end {
+            Some(end) => {
                 let x = B::from_host(input.into_values(), width, &device);
-                Rows::new(width, B::to_host(norm.forward(x)))
+                Rows::new(width, B::to_host(end.forward(x, Carried::from_host(carry, &device))))
             }
             None => input,
         };

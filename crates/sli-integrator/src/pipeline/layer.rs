@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use sli_core::{Ffn, Group, Place, Result, Rows};
-use sli_layers::{Block, ChunkContext, Forward, LayerTensors, PendingExperts, SliBackend};
+use sli_core::{ChunkState, Ffn, Group, Place, Result, Rows};
+use sli_layers::{Block, Carried, ChunkContext, Forward, LayerTensors, PendingExperts, SliBackend};
 use sli_moe::RouterLoad;
 use sli_weights::ReadRequest;
 
 use crate::chunks::Chunk;
 use crate::pipeline::{Pipeline, StageRun};
+
+/// A chunk that waits for its experts, with what is carried beside it.
+type Waiting<B> = (Chunk, Box<PendingExperts<B>>, Carried<B>);
 
 impl<B: SliBackend> Pipeline<'_, B> {
     /// Runs a layer from chunk `done` on.
@@ -38,23 +41,26 @@ impl<B: SliBackend> Pipeline<'_, B> {
             let mut waiting = Vec::new();
             for index in wave {
                 let chunk = self.chunk(index, stack);
-                let input = match wave_tokens {
-                    0 => self.take_hidden(run, index)?.hidden,
-                    _ => self.hidden(run, index)?.hidden,
+                let state = match wave_tokens {
+                    0 => self.take_state(run, index)?,
+                    _ => self.state(run, index)?,
                 };
-                match self.forward(&block, &chunk, input, stack)? {
+                let (forward, carried) = self.forward(&block, &chunk, state, stack)?;
+                match forward {
                     Forward::Done(hidden) => {
-                        self.emit(run, &chunk, Rows::new(spec.hidden_size, B::to_host(hidden)))?;
+                        let hidden = Rows::new(spec.hidden_size, B::to_host(hidden));
+                        self.emit(run, &chunk, hidden, carried.into_host())?;
                     }
-                    Forward::Pending(pending) => waiting.push((chunk, pending)),
+                    Forward::Pending(pending) => waiting.push((chunk, pending, carried)),
                 }
             }
             self.run_experts(run, &block, place, layer, &mut waiting)?;
-            for (chunk, pending) in waiting {
+            for (chunk, pending, mut carried) in waiting {
                 if let Some(load) = &mut run.router {
                     load.add(&pending.routing);
                 }
-                self.emit(run, &chunk, Rows::new(spec.hidden_size, B::to_host(block.finish(*pending))))?;
+                let hidden = Rows::new(spec.hidden_size, B::to_host(block.finish(*pending, &mut carried)));
+                self.emit(run, &chunk, hidden, carried.into_host())?;
             }
         }
         Ok(())
@@ -68,7 +74,14 @@ impl<B: SliBackend> Pipeline<'_, B> {
         first..end
     }
 
-    fn forward(&self, block: &Block<B>, chunk: &Chunk, input: Rows, stack: usize) -> Result<Forward<B>> {
+    fn forward(
+        &self,
+        block: &Block<B>,
+        chunk: &Chunk,
+        state: ChunkState,
+        stack: usize,
+    ) -> Result<(Forward<B>, Carried<B>)> {
+        let ChunkState { hidden: input, carry } = state;
         let encoder = self.encoder_output(stack, chunk)?;
         let (width, device) = (input.width(), self.factory.device());
         let context = ChunkContext {
@@ -79,7 +92,9 @@ impl<B: SliBackend> Pipeline<'_, B> {
             encoder: encoder.as_ref(),
             device,
         };
-        Ok(block.forward(B::from_host(input.into_values(), width, device), &context))
+        let mut carried = Carried::from_host(carry, device);
+        let x = B::from_host(input.into_values(), width, device);
+        Ok((block.forward(x, &mut carried, &context), carried))
     }
 
     /// Reads each expert that any waiting chunk chose, once, and applies it to all of them.
@@ -89,18 +104,18 @@ impl<B: SliBackend> Pipeline<'_, B> {
         block: &Block<B>,
         place: Place,
         layer: usize,
-        waiting: &mut [(Chunk, Box<PendingExperts<B>>)],
+        waiting: &mut [Waiting<B>],
     ) -> Result<()> {
         let chosen: BTreeSet<u32> = waiting
             .iter()
-            .flat_map(|(_, pending)| pending.by_expert.iter().map(|rows| rows.expert))
+            .flat_map(|(_, pending, _)| pending.by_expert.iter().map(|rows| rows.expert))
             .collect();
         let requests: Vec<_> = chosen.iter().map(|e| ReadRequest::Group(place, Group::Expert(*e))).collect();
         self.stream.enqueue_urgent(requests.iter().cloned());
         for (expert, request) in chosen.into_iter().zip(requests) {
             let tensors = LayerTensors::new(layer, self.take(run, &request)?);
             let module = block.expert(expert, &tensors)?;
-            for (_, pending) in waiting.iter_mut() {
+            for (_, pending, _) in waiting.iter_mut() {
                 pending.apply(expert, &module);
             }
         }

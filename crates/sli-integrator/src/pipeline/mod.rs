@@ -13,9 +13,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use burn::tensor::Tensor;
 use sli_core::{
-    ActivationStore, ChunkState, Generation, Group, Place, Position, Result, Rows, SliError, TensorKey,
-    TensorRole,
+    ActivationStore, Carry, ChunkState, EmbeddingSpec, Generation, Group, Place, Position, Result, Rows,
+    SliError, TensorKey, TensorRole,
 };
 use sli_kernels::ChannelMoments;
 use sli_layers::{ChunkContext, EncoderOutput, LayerTensors, RopeCache, SliBackend, UniversalLayerFactory};
@@ -209,10 +210,12 @@ impl<B: SliBackend> Pipeline<'_, B> {
     }
 
     /// Reads the tensors of a place that are in memory as a whole: all but the tables that are read by row.
-    fn small_tensors(&self, place: Place, by_row: TensorRole) -> Result<LayerTensors> {
+    fn small_tensors(&self, place: Place, by_row: &[TensorRole]) -> Result<LayerTensors> {
         let slots = self.model.layout.slots(place, Group::Dense).iter();
-        let keys: Vec<TensorKey> =
-            slots.map(|slot| slot.need.key).filter(|key| *key != by_row.weight()).collect();
+        let keys: Vec<TensorKey> = slots
+            .map(|slot| slot.need.key)
+            .filter(|key| !by_row.contains(&key.role) || key.is_bias())
+            .collect();
         let load = |key| Ok((key, self.model.layout.load_tensor(place, key)?));
         Ok(LayerTensors::new(0, keys.into_iter().map(load).collect::<Result<Vec<_>>>()?))
     }
@@ -230,9 +233,10 @@ impl<B: SliBackend> Pipeline<'_, B> {
     fn run_embedding(&mut self, run: &mut StageRun, stack: usize, done: usize) -> Result<()> {
         let (model, samples) = (self.model, self.samples);
         let (spec, place) = (&model.spec.stacks[stack], Place::Embedding { stack });
-        let embedding = self
-            .factory
-            .embedding(&spec.embedding, &self.small_tensors(place, TensorRole::TokenEmbedding)?)?;
+        let embedding = self.factory.embedding(
+            &spec.embedding,
+            &self.small_tensors(place, &[TensorRole::TokenEmbedding, TensorRole::LayerInputTable])?,
+        )?;
         let table = model.layout.slot(place, TensorRole::TokenEmbedding.weight())?;
         let device = self.factory.device().clone();
         for index in done..self.chunks.len() {
@@ -245,7 +249,8 @@ impl<B: SliBackend> Pipeline<'_, B> {
             let rows = B::from_host(rows.to_f32().into_owned(), spec.hidden_size, &device);
             let types =
                 samples.token_types.as_ref().filter(|_| stack == 0).map(|types| &types[chunk.tokens.clone()]);
-            let hidden = {
+            let layer_rows = self.layer_rows(run, &spec.embedding, place, ids)?;
+            let (hidden, carried) = {
                 let positions = self.positions(&chunk, stack);
                 let context = ChunkContext {
                     offsets: &chunk.offsets,
@@ -255,22 +260,41 @@ impl<B: SliBackend> Pipeline<'_, B> {
                     encoder: None,
                     device: &device,
                 };
-                B::to_host(embedding.forward(rows, types, &context))
+                let (hidden, carried) = embedding.forward(rows, layer_rows, types, &context);
+                (B::to_host(hidden), carried.into_host())
             };
-            self.emit(run, &chunk, Rows::new(spec.hidden_size, hidden))?;
+            self.emit(run, &chunk, Rows::new(spec.hidden_size, hidden), carried)?;
         }
         Ok(())
     }
 
-    /// The hidden state of a chunk, as the stage before left it.
-    fn hidden(&self, run: &StageRun, chunk: usize) -> Result<ChunkState> {
+    /// Rows of the table of the layers' inputs, where there is one.
+    fn layer_rows(
+        &self,
+        run: &mut StageRun,
+        embedding: &EmbeddingSpec,
+        place: Place,
+        ids: &[u32],
+    ) -> Result<Option<Tensor<B, 2>>> {
+        let Some(inputs) = embedding.layer_inputs else { return Ok(None) };
+        let table = self.model.layout.slot(place, TensorRole::LayerInputTable.weight())?;
+        let in_table = |id: &u32| if (*id as usize) < inputs.vocab_size { *id } else { 0 };
+        let start = Instant::now();
+        let rows = self.model.layout.read_rows(table, &ids.iter().map(in_table).collect::<Vec<_>>())?;
+        run.read += start.elapsed();
+        run.wait += start.elapsed();
+        Ok(Some(B::from_host(rows.to_f32().into_owned(), inputs.total(), self.factory.device())))
+    }
+
+    /// The state of a chunk, as the stage before left it.
+    fn state(&self, run: &StageRun, chunk: usize) -> Result<ChunkState> {
         self.store.get(Generation::written_by(run.index - 1), chunk)
     }
 
     /// The same for a chunk that is emitted before another one is asked for: a store in memory gives it away, so that
     /// it need not be copied.
-    fn take_hidden(&self, run: &StageRun, chunk: usize) -> Result<ChunkState> {
-        let state = self.hidden(run, chunk)?;
+    fn take_state(&self, run: &StageRun, chunk: usize) -> Result<ChunkState> {
+        let state = self.state(run, chunk)?;
         if !self.store.is_durable() {
             self.store.release(Generation::written_by(run.index - 1), chunk);
         }
@@ -289,7 +313,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
     }
 
     /// Takes a finished chunk over: statistics, outputs, the store, and a commit when one is due.
-    fn emit(&mut self, run: &mut StageRun, chunk: &Chunk, hidden: Rows) -> Result<()> {
+    fn emit(&mut self, run: &mut StageRun, chunk: &Chunk, hidden: Rows, carry: Vec<Carry>) -> Result<()> {
         if let Some(moments) = &mut run.moments {
             moments.add_rows(hidden.values());
         }
@@ -298,7 +322,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
             self.writer.submit(move || output.write(&chunk, &hidden))?;
         }
         if let Some(generation) = run.stage.written(run.index, self.stacks) {
-            self.store.put(generation, chunk.index, ChunkState::new(hidden))?;
+            self.store.put(generation, chunk.index, ChunkState { hidden, carry })?;
         }
         self.finish_chunk(run, chunk, || Ok(()))
     }

@@ -62,6 +62,7 @@ pub(crate) fn spec(layers: usize, ffn: &Ffn) -> ModelSpec {
         bias: ProjectionBias::qkv(false),
         qk_norm: None,
         temperature: None,
+        key_values: sli_core::KeyValues::Projected,
     };
     let block = BlockSpec {
         mixer: Mixer::Attention(attention),
