@@ -54,6 +54,19 @@ pub enum TensorRole {
     CrossK,
     CrossV,
     CrossOut,
+    // latent attention and its indexer
+    MlaQueryDown,
+    MlaQueryNorm,
+    MlaQuery,
+    MlaLatent,
+    MlaLatentNorm,
+    MlaRotaryKey,
+    MlaKey,
+    MlaValue,
+    IndexQuery,
+    IndexKey,
+    IndexKeyNorm,
+    IndexWeights,
     // state-space mixers
     SsmIn,
     SsmConv,
@@ -67,6 +80,11 @@ pub enum TensorRole {
     MlpUp,
     MlpDown,
     Router,
+    RouterCorrection,
+    SharedGate,
+    SharedUp,
+    SharedDown,
+    SharedScale,
     ExpertGate(u32),
     ExpertUp(u32),
     ExpertDown(u32),
@@ -263,6 +281,7 @@ impl BlockSpec {
         norm(&mut needs, own, MixerNorm);
         match &self.mixer {
             Mixer::Attention(spec) => attention(&mut needs, spec, hidden),
+            Mixer::Mla(spec) => mla(&mut needs, spec, hidden),
             Mixer::Mamba1(spec) => mamba1(&mut needs, spec, hidden),
         }
         norm(&mut needs, after, MixerOutNorm);
@@ -275,13 +294,11 @@ impl BlockSpec {
         let Some(ffn) = &self.ffn else { return needs.0 };
         norm(&mut needs, own && !residual.shares_norm(), FfnNorm);
         match ffn {
-            Ffn::Mlp(spec) => {
-                needs.linear(TensorRole::MlpUp, spec.intermediate_size, hidden, spec.bias);
-                needs.linear(TensorRole::MlpDown, hidden, spec.intermediate_size, spec.bias);
-            }
-            Ffn::GatedMlp(spec) => {
+            Ffn::Mlp(mlp) | Ffn::GatedMlp(mlp) => {
                 use TensorRole::{MlpDown, MlpGate, MlpUp};
-                gated(&mut needs, spec, hidden, [MlpGate, MlpUp, MlpDown]);
+                let has_gate = matches!(ffn, Ffn::GatedMlp(_));
+                let (inner, bias) = (mlp.intermediate_size, mlp.bias);
+                feed_forward(&mut needs, inner, bias, hidden, has_gate, [MlpGate, MlpUp, MlpDown]);
             }
             Ffn::SparseGatedMlp(spec) => {
                 use TensorRole::{MlpDown, MlpGate, MlpUp};
@@ -370,18 +387,67 @@ fn projections(needs: &mut Needs, spec: &AttentionSpec, hidden: usize, [q, k, v,
     needs.linear(out, hidden, spec.num_heads * spec.value_dim, spec.bias.output);
 }
 
-fn gated(needs: &mut Needs, spec: &MlpSpec, hidden: usize, [gate, up, down]: [TensorRole; 3]) {
-    needs.linear(gate, spec.intermediate_size, hidden, spec.bias);
-    needs.linear(up, spec.intermediate_size, hidden, spec.bias);
-    needs.linear(down, hidden, spec.intermediate_size, spec.bias);
+fn mla(needs: &mut Needs, spec: &MlaSpec, hidden: usize) {
+    use TensorRole::*;
+    let (heads, queries) = (spec.num_heads, spec.num_heads * spec.head_dim());
+    match spec.query_rank {
+        Some(rank) => {
+            needs.linear(MlaQueryDown, rank, hidden, spec.bias);
+            needs.norm(MlaQueryNorm, &spec.norm, rank);
+            needs.linear(MlaQuery, queries, rank, false);
+        }
+        None => needs.linear(MlaQuery, queries, hidden, false),
+    }
+    needs.linear(MlaLatent, spec.latent_rank, hidden, spec.bias);
+    needs.norm(MlaLatentNorm, &spec.norm, spec.latent_rank);
+    needs.linear(MlaRotaryKey, spec.rotary_dim, hidden, spec.bias);
+    needs.linear(MlaKey, heads * spec.content_dim, spec.latent_rank, false);
+    needs.linear(MlaValue, heads * spec.value_dim, spec.latent_rank, false);
+    needs.linear(AttnOut, hidden, heads * spec.value_dim, spec.bias);
+    if let Some(indexer) = &spec.indexer {
+        let from = spec.query_rank.unwrap_or(hidden);
+        needs.linear(IndexQuery, indexer.num_heads * indexer.head_dim, from, false);
+        needs.linear(IndexKey, indexer.head_dim, hidden, false);
+        needs.norm(IndexKeyNorm, &indexer.norm, indexer.head_dim);
+        needs.linear(IndexWeights, indexer.num_heads, hidden, false);
+    }
 }
 
 fn moe(needs: &mut Needs, spec: &MoeSpec, hidden: usize) {
     use TensorRole::{ExpertDown, ExpertGate, ExpertUp};
-    needs.linear(TensorRole::Router, spec.num_experts, hidden, false);
-    for e in 0..spec.num_experts as u32 {
-        gated(needs, &spec.expert, hidden, [ExpertGate(e), ExpertUp(e), ExpertDown(e)]);
+    use TensorRole::{Router, RouterCorrection, SharedDown, SharedGate, SharedScale, SharedUp};
+    let choices = spec.num_experts + spec.router.identity_experts;
+    needs.linear(Router, choices, hidden, spec.router.bias);
+    if spec.router.correction {
+        needs.tensor(RouterCorrection.weight(), &[choices]);
     }
+    let has_gate = spec.expert.has_gate();
+    if let Some(shared) = &spec.shared {
+        let roles = [SharedGate, SharedUp, SharedDown];
+        feed_forward(needs, shared.mlp.intermediate_size, shared.mlp.bias, hidden, has_gate, roles);
+        if shared.gated {
+            needs.linear(SharedScale, 1, hidden, false);
+        }
+    }
+    let (inner, bias) = (spec.expert.intermediate_size(), spec.expert.bias());
+    for e in 0..spec.num_experts as u32 {
+        feed_forward(needs, inner, bias, hidden, has_gate, [ExpertGate(e), ExpertUp(e), ExpertDown(e)]);
+    }
+}
+
+fn feed_forward(
+    needs: &mut Needs,
+    inner: usize,
+    bias: bool,
+    hidden: usize,
+    has_gate: bool,
+    [gate, up, down]: [TensorRole; 3],
+) {
+    if has_gate {
+        needs.linear(gate, inner, hidden, bias);
+    }
+    needs.linear(up, inner, hidden, bias);
+    needs.linear(down, hidden, inner, bias);
 }
 
 fn mamba1(needs: &mut Needs, spec: &Mamba1Spec, hidden: usize) {
@@ -440,9 +506,9 @@ mod tests {
 
     #[test]
     fn each_expert_is_a_group_of_its_own() {
-        let expert = MlpSpec { intermediate_size: 48, activation: Activation::Silu, bias: false };
-        let router = RouterSpec { top_k: 2, scoring: Scoring::Softmax, normalize: true };
-        let needs = block(Ffn::Moe(MoeSpec { num_experts: 3, router, expert })).needs(32);
+        let mlp = MlpSpec { intermediate_size: 48, activation: Activation::Silu, bias: false };
+        let (router, expert) = (RouterSpec::softmax(2, true), ExpertSpec::Gated(mlp));
+        let needs = block(Ffn::Moe(MoeSpec { num_experts: 3, router, expert, shared: None })).needs(32);
         assert_eq!(needs.iter().filter(|n| n.group == Group::Expert(2)).count(), 3);
         assert!(needs.iter().any(|n| n.key == TensorRole::Router.weight() && n.group == Group::Dense));
     }

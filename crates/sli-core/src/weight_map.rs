@@ -56,6 +56,18 @@ pub enum LoadOp {
         /// Rows of a head, a multiple of four.
         head_dim: usize,
     },
+    /// The last `last` rows of each block of `block` rows come first.
+    LastFirst {
+        /// Rows of a block.
+        block: usize,
+        /// How many of them change places with the others.
+        last: usize,
+    },
+    /// The rows of this expert, where those of `count` experts follow one another.
+    ExpertRows {
+        /// Experts in the stored tensor.
+        count: usize,
+    },
 }
 
 impl std::fmt::Display for LoadOp {
@@ -71,6 +83,8 @@ impl std::fmt::Display for LoadOp {
             Self::AddOne => f.write_str("plus one"),
             Self::UnpermuteRope { rotary_dim, .. } => write!(f, "pairs of neighbours apart in {rotary_dim}"),
             Self::JoinRopeHalves { .. } => f.write_str("inner quarters of heads exchanged"),
+            Self::LastFirst { block, last } => write!(f, "the last {last} of each {block} rows first"),
+            Self::ExpertRows { count } => write!(f, "the rows of this expert of {count}"),
         }
     }
 }
@@ -83,7 +97,11 @@ impl LoadOp {
             Self::TakeRows { groups, block, .. } => shape[0] = groups * block,
             Self::Transpose => shape.reverse(),
             Self::DropAxis(axis) => shape.insert(axis, 1),
-            Self::AddOne | Self::UnpermuteRope { .. } | Self::JoinRopeHalves { .. } => {}
+            Self::ExpertRows { count } => shape[0] *= count,
+            Self::AddOne
+            | Self::UnpermuteRope { .. }
+            | Self::JoinRopeHalves { .. }
+            | Self::LastFirst { .. } => {}
         }
         shape
     }

@@ -212,6 +212,11 @@ pub(crate) fn scratch_floats(block: &BlockSpec, hidden: u64) -> u64 {
             let (q, v) = (a.num_heads * a.head_dim, a.num_heads * a.value_dim);
             2 * q + 2 * a.num_kv_heads * (a.head_dim + a.value_dim) + v
         }
+        Mixer::Mla(m) => {
+            // Queries, keys (their own part and whole), values and what is mixed, besides the narrow latents.
+            let latents = m.query_rank.unwrap_or(0) + m.latent_rank + m.rotary_dim;
+            m.num_heads * (2 * m.head_dim() + m.content_dim + 3 * m.value_dim) + 2 * latents
+        }
         Mixer::Mamba1(m) => 7 * m.inner_size + 3 * (m.dt_rank + 2 * m.state_size),
     };
     let ffn = match &block.ffn {
@@ -219,7 +224,10 @@ pub(crate) fn scratch_floats(block: &BlockSpec, hidden: u64) -> u64 {
         Some(Ffn::Mlp(mlp)) => 2 * mlp.intermediate_size,
         Some(Ffn::GatedMlp(mlp)) => 4 * mlp.intermediate_size,
         Some(Ffn::SparseGatedMlp(sparse)) => 6 * sparse.mlp.intermediate_size,
-        Some(Ffn::Moe(moe)) => 4 * moe.expert.intermediate_size + 3 * moe.num_experts,
+        Some(Ffn::Moe(moe)) => {
+            let shared = moe.shared.map_or(0, |shared| shared.mlp.intermediate_size);
+            4 * moe.expert.intermediate_size().max(shared) + 3 * (moe.num_experts + moe.router.identity_experts)
+        }
     };
     5 * hidden + mixer.max(ffn) as u64
 }

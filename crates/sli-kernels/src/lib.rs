@@ -3,6 +3,7 @@
 //! * [`linear`]: products with a weight [`Matrix`] as it is stored (floats of 32, 16, 8 and 4 bits, integers of 8 and 4
 //!   bits, with their scales). Weights are widened in registers or in a block of cache size, never as a whole.
 //! * [`attention`]: tile by tile with a running softmax, over packed samples.
+//! * [`chosen_attention`]: attention in which an index chooses the keys of each query ([`ChosenKeys`]).
 //! * [`rms_norm`], [`layer_norm`], [`activate`], [`gated_activation`], [`rope`], [`softmax_rows`].
 //! * [`selective_scan`] and [`causal_conv1d`] for state-space layers.
 //! * [`RowSummary`] and [`ChannelMoments`]: what is kept of logits and activations that are not kept themselves.
@@ -32,6 +33,8 @@
 
 mod activation;
 mod attention;
+mod chosen;
+mod clamped_gate;
 mod conv;
 mod formats;
 mod isa;
@@ -55,6 +58,8 @@ mod testing;
 
 pub use activation::{Activation, activate, gated_activation};
 pub use attention::{Attention, Bias, Mask, attention};
+pub use chosen::{ChosenKeys, chosen_attention};
+pub use clamped_gate::clamped_gate;
 pub use conv::causal_conv1d;
 pub use isa::{Isa, IsaError, available, isa, requested_isa};
 pub use linear::{Activations, linear};
@@ -63,7 +68,7 @@ pub use moments::ChannelMoments;
 pub use norm::{add, add_rms_norm, layer_norm, rms_norm};
 pub use product::Precision;
 pub use rope::rope;
-pub use rows::{gather_rows, scatter_add_rows};
+pub use rows::{gather_rows, lead_heads, scatter_add_rows};
 pub use scan::{SelectiveScan, selective_scan};
 pub use scratch::SCRATCH_BYTES;
 pub use softmax::softmax_rows;

@@ -1,4 +1,4 @@
-//! Moving rows: to the experts that handle them, and back.
+//! Moving rows: to the experts that handle them and back, and together into heads.
 
 use rayon::prelude::*;
 
@@ -58,6 +58,30 @@ pub fn scatter_add_rows(x: &[f32], width: usize, rows: &[u32], scale: &[f32], ou
     });
 }
 
+/// Rows of `heads` heads, each of which is the row of `shared` `[rows, lead]` and then the head's part of `own`
+/// `[rows, heads * width]`.
+///
+/// # Panics
+/// Where `out` is not `[rows, heads * (lead + width)]` or the others do not have as many rows.
+pub fn lead_heads(shared: &[f32], lead: usize, own: &[f32], width: usize, heads: usize, out: &mut [f32]) {
+    let row = heads * (lead + width);
+    let rows = out.len() / row.max(1);
+    assert_eq!(out.len(), rows * row, "lead_heads: out is not rows of {row}");
+    assert_eq!((shared.len(), own.len()), (rows * lead, rows * heads * width), "lead_heads: lengths differ");
+    if out.is_empty() {
+        return;
+    }
+    for_each_part(out, row, |first, out| {
+        for (i, out) in out.chunks_exact_mut(row).enumerate() {
+            let (shared, own) = (&shared[(first + i) * lead..][..lead], &own[(first + i) * heads * width..]);
+            for (head, out) in out.chunks_exact_mut(lead + width).enumerate() {
+                out[..lead].copy_from_slice(shared);
+                out[lead..].copy_from_slice(&own[head * width..][..width]);
+            }
+        }
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +112,15 @@ mod tests {
         }
         gather_rows(&[], 4, &[], &mut []);
         scatter_add_rows(&[], 4, &[], &[], &mut []);
+    }
+
+    #[test]
+    fn heads_begin_with_what_they_share() {
+        let (shared, own) = ([1.0, 2.0, 3.0, 4.0], [10.0, 20.0, 30.0, 40.0]);
+        let mut out = [0.0; 12];
+        lead_heads(&shared, 2, &own, 1, 2, &mut out);
+        assert_eq!(out, [1.0, 2.0, 10.0, 1.0, 2.0, 20.0, 3.0, 4.0, 30.0, 3.0, 4.0, 40.0]);
+        lead_heads(&[], 2, &[], 1, 2, &mut []);
     }
 
     #[test]

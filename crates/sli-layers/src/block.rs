@@ -11,6 +11,7 @@ use crate::carried::Carried;
 use crate::context::ChunkContext;
 use crate::layer_input::LayerInput;
 use crate::mamba::MambaLayer;
+use crate::mla::MlaLayer;
 use crate::mlp::Mlp;
 use crate::moe::{Expert, MoeLayer, PendingExperts};
 use crate::residual::Branch;
@@ -33,6 +34,7 @@ pub struct Block<B: SliBackend> {
 #[derive(Clone, Debug)]
 enum MixerLayer<B: SliBackend> {
     Attention(Box<AttentionLayer<B>>),
+    Mla(Box<MlaLayer<B>>),
     Mamba1(Box<MambaLayer<B>>),
 }
 
@@ -75,6 +77,7 @@ impl<B: SliBackend> Block<B> {
             Mixer::Attention(attention) => {
                 MixerLayer::Attention(Box::new(AttentionLayer::new(attention, tensors, precision, device)?))
             }
+            Mixer::Mla(mla) => MixerLayer::Mla(Box::new(MlaLayer::new(mla, tensors, precision, device)?)),
             Mixer::Mamba1(mamba) => {
                 MixerLayer::Mamba1(Box::new(MambaLayer::new(mamba, tensors, precision, device)?))
             }
@@ -87,7 +90,7 @@ impl<B: SliBackend> Block<B> {
             None => None,
         };
         let ffn = match &spec.ffn {
-            Some(Ffn::Mlp(mlp)) => Some(FfnLayer::Mlp(Mlp::plain(mlp, tensors, precision, device)?)),
+            Some(Ffn::Mlp(mlp)) => Some(FfnLayer::Mlp(Mlp::plain(mlp, tensors, [TensorRole::MlpUp, TensorRole::MlpDown], precision, device)?)),
             Some(Ffn::GatedMlp(mlp)) => {
                 use TensorRole::{MlpDown, MlpGate, MlpUp};
                 Some(FfnLayer::Mlp(Mlp::gated(mlp, tensors, [MlpGate, MlpUp, MlpDown], precision, device)?))
@@ -98,7 +101,7 @@ impl<B: SliBackend> Block<B> {
                 let mlp = Mlp::gated(&sparse.mlp, tensors, roles, precision, device)?;
                 Some(FfnLayer::Mlp(mlp.thinned(sparse.cutoff)))
             }
-            Some(Ffn::Moe(moe)) => Some(FfnLayer::Moe(MoeLayer::new(moe, tensors, device)?)),
+            Some(Ffn::Moe(moe)) => Some(FfnLayer::Moe(MoeLayer::new(moe, tensors, precision, device)?)),
             None => None,
         };
         let altup = match spec.residual {
@@ -176,6 +179,7 @@ impl<B: SliBackend> Block<B> {
     ) -> Tensor<B, 2> {
         match &self.mixer {
             MixerLayer::Attention(attention) => attention.forward(input, carried, context),
+            MixerLayer::Mla(mla) => mla.forward(input, context),
             MixerLayer::Mamba1(mamba) => mamba.forward(input, context),
         }
     }

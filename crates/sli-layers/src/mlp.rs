@@ -1,46 +1,52 @@
 //! Multi-layer perceptrons, plain and gated.
 
 use burn::tensor::{Device, Tensor};
-use sli_core::{MlpSpec, Result, TensorRole};
+use sli_core::{ExpertSpec, MlpSpec, Result, TensorRole};
 use sli_kernels::{Activation, Precision};
 
 use crate::backend::SliBackend;
 use crate::linear::Linear;
 use crate::tensors::LayerTensors;
 
-/// down(act(up(x))), or down(act(gate(x)) * up(x)) where there is a gate.
+/// down(inner(x)), where what is inside depends on the gate.
 #[derive(Clone, Debug)]
 pub struct Mlp<B: SliBackend> {
-    activation: Activation,
-    /// Standard deviations above its mean from which on a gate counts.
-    cutoff: Option<f64>,
-    gate: Option<Linear<B>>,
+    gate: Gate<B>,
     up: Linear<B>,
     down: Linear<B>,
 }
 
+/// What becomes of up(x).
+#[derive(Clone, Debug)]
+enum Gate<B: SliBackend> {
+    /// act(up(x)).
+    None(Activation),
+    /// act(gate(x)) * up(x).
+    Activated(Activation, Linear<B>),
+    /// act(t) * up(x), where of t = gate(x) only what exceeds its mean by so many standard deviations is left.
+    Thinned(Activation, Linear<B>, f64),
+    /// g * sigmoid(alpha g) * (u + 1), bounded.
+    Clamped { gate: Linear<B>, limit: f32, alpha: f32 },
+}
+
 impl<B: SliBackend> Mlp<B> {
-    /// An MLP without a gate.
+    /// An MLP without a gate, under the roles of up and down.
     ///
     /// # Errors
     /// When a tensor was not loaded.
     pub fn plain(
         spec: &MlpSpec,
         tensors: &LayerTensors,
+        [up, down]: [TensorRole; 2],
         precision: Precision,
         device: &Device<B>,
     ) -> Result<Self> {
         let linear = |role| Linear::new(tensors, role, spec.bias, precision, device);
-        Ok(Self {
-            activation: kernel_activation(spec.activation),
-            cutoff: None,
-            gate: None,
-            up: linear(TensorRole::MlpUp)?,
-            down: linear(TensorRole::MlpDown)?,
-        })
+        let gate = Gate::None(kernel_activation(spec.activation));
+        Ok(Self { gate, up: linear(up)?, down: linear(down)? })
     }
 
-    /// A gated MLP under these roles.
+    /// A gated MLP, under the roles of gate, up and down.
     ///
     /// # Errors
     /// When a tensor was not loaded.
@@ -52,31 +58,58 @@ impl<B: SliBackend> Mlp<B> {
         device: &Device<B>,
     ) -> Result<Self> {
         let linear = |role| Linear::new(tensors, role, spec.bias, precision, device);
-        Ok(Self {
-            activation: kernel_activation(spec.activation),
-            cutoff: None,
-            gate: Some(linear(gate)?),
-            up: linear(up)?,
-            down: linear(down)?,
-        })
+        let gate = Gate::Activated(kernel_activation(spec.activation), linear(gate)?);
+        Ok(Self { gate, up: linear(up)?, down: linear(down)? })
+    }
+
+    /// An expert's network, under the roles of gate, up and down.
+    ///
+    /// # Errors
+    /// When a tensor was not loaded.
+    pub fn expert(
+        spec: &ExpertSpec,
+        tensors: &LayerTensors,
+        [gate, up, down]: [TensorRole; 3],
+        precision: Precision,
+        device: &Device<B>,
+    ) -> Result<Self> {
+        match spec {
+            ExpertSpec::Gated(mlp) => Self::gated(mlp, tensors, [gate, up, down], precision, device),
+            ExpertSpec::Plain(mlp) => Self::plain(mlp, tensors, [up, down], precision, device),
+            ExpertSpec::Clamped { limit, alpha, bias, .. } => {
+                let linear = |role| Linear::new(tensors, role, *bias, precision, device);
+                let gate =
+                    Gate::Clamped { gate: linear(gate)?, limit: *limit as f32, alpha: *alpha as f32 };
+                Ok(Self { gate, up: linear(up)?, down: linear(down)? })
+            }
+        }
     }
 
     /// The same with most of the gate's values cut off.
     pub(crate) fn thinned(self, cutoff: f64) -> Self {
-        Self { cutoff: Some(cutoff), ..self }
+        let gate = match self.gate {
+            Gate::Activated(activation, gate) => Gate::Thinned(activation, gate, cutoff),
+            other => other,
+        };
+        Self { gate, ..self }
     }
 
     /// [tokens, hidden] -> [tokens, hidden].
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let inner = match &self.gate {
-            Some(gate) => {
-                let gate = match self.cutoff {
-                    Some(cutoff) => thinned(gate.forward(x.clone()), cutoff),
-                    None => gate.forward(x.clone()),
-                };
-                B::gated_nonlinearity(self.activation, gate, self.up.forward(x))
+            Gate::None(activation) => B::nonlinearity(*activation, self.up.forward(x)),
+            Gate::Activated(activation, gate) => {
+                let gate = gate.forward(x.clone());
+                B::gated_nonlinearity(*activation, gate, self.up.forward(x))
             }
-            None => B::nonlinearity(self.activation, self.up.forward(x)),
+            Gate::Thinned(activation, gate, cutoff) => {
+                let gate = thinned(gate.forward(x.clone()), *cutoff);
+                B::gated_nonlinearity(*activation, gate, self.up.forward(x))
+            }
+            Gate::Clamped { gate, limit, alpha } => {
+                let gate = gate.forward(x.clone());
+                B::clamped_gate(gate, self.up.forward(x), *limit, *alpha)
+            }
         };
         self.down.forward(inner)
     }

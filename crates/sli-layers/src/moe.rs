@@ -1,7 +1,7 @@
 //! Mixtures of experts: route first, then run only the experts that were chosen.
 
-use burn::tensor::{Device, Tensor};
-use sli_core::{MoeSpec, Result, TensorRole};
+use burn::tensor::{Device, Tensor, TensorData, activation};
+use sli_core::{ExpertSpec, MoeSpec, Result, TensorRole, Weighs};
 use sli_kernels::Precision;
 use sli_moe::{ExpertRows, Routing, route};
 
@@ -10,11 +10,21 @@ use crate::linear::Linear;
 use crate::mlp::Mlp;
 use crate::tensors::LayerTensors;
 
-/// The part of a mixture that every token goes through: the router.
+/// The part of a mixture that every token goes through: the router and the shared expert.
 #[derive(Clone, Debug)]
 pub struct MoeLayer<B: SliBackend> {
     spec: MoeSpec,
     router: Linear<B>,
+    correction: Option<Vec<f32>>,
+    shared: Option<SharedExpert<B>>,
+}
+
+/// The expert that every token goes through.
+#[derive(Clone, Debug)]
+struct SharedExpert<B: SliBackend> {
+    mlp: Mlp<B>,
+    /// [tokens, hidden] -> [tokens, 1], the logit of its weight.
+    scale: Option<Linear<B>>,
 }
 
 /// One expert with its weights.
@@ -28,6 +38,7 @@ pub struct PendingExperts<B: SliBackend> {
     pub(crate) residual: Tensor<B, 2>,
     input: Tensor<B, 2>,
     sum: Tensor<B, 2>,
+    weighs: Weighs,
     /// Who chose whom.
     pub routing: Routing,
     /// The same by expert, in ascending order, chosen experts only.
@@ -35,22 +46,42 @@ pub struct PendingExperts<B: SliBackend> {
 }
 
 impl<B: SliBackend> MoeLayer<B> {
-    /// Takes the router's tensors.
+    /// Takes the tensors of the router and of the shared expert.
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn new(spec: &MoeSpec, tensors: &LayerTensors, device: &Device<B>) -> Result<Self> {
+    pub fn new(
+        spec: &MoeSpec,
+        tensors: &LayerTensors,
+        precision: Precision,
+        device: &Device<B>,
+    ) -> Result<Self> {
         // Routing is f32 always: a rounded logit could choose another expert.
-        let router = Linear::new(tensors, TensorRole::Router, false, Precision::F32, device)?;
-        Ok(Self { spec: spec.clone(), router })
+        let router = Linear::new(tensors, TensorRole::Router, spec.router.bias, Precision::F32, device)?;
+        let correction = match spec.router.correction {
+            true => Some(tensors.weight(TensorRole::RouterCorrection)?.to_f32().into_owned()),
+            false => None,
+        };
+        let shared = SharedExpert::new(spec, tensors, precision, device)?;
+        Ok(Self { spec: spec.clone(), router, correction, shared })
     }
 
-    /// Chooses the experts of each token of `input` (the normalised hidden state).
+    /// Chooses the experts of each token of `input` (the normalised hidden state), and begins their sum with what
+    /// needs none of them.
     pub fn route(&self, residual: Tensor<B, 2>, input: Tensor<B, 2>) -> PendingExperts<B> {
         let logits = B::to_host(self.router.forward(input.clone()));
-        let routing = route(&logits, &self.spec.router, self.spec.num_experts);
+        let spec = &self.spec;
+        let routing = route(&logits, &spec.router, self.correction.as_deref(), spec.num_experts);
+        let mut sum = match &self.shared {
+            Some(shared) => shared.forward(input.clone()),
+            None => input.zeros_like(),
+        };
+        if let Some(weights) = routing.identity_weights() {
+            let all: Vec<u32> = (0..weights.len() as u32).collect();
+            sum = B::scatter_add(sum, input.clone(), &all, &weights);
+        }
         let by_expert = routing.by_expert();
-        PendingExperts { residual, sum: input.zeros_like(), input, routing, by_expert }
+        PendingExperts { residual, input, sum, weighs: spec.router.weighs, routing, by_expert }
     }
 
     /// Builds an expert from its tensors.
@@ -66,20 +97,57 @@ impl<B: SliBackend> MoeLayer<B> {
     ) -> Result<Expert<B>> {
         use TensorRole::{ExpertDown, ExpertGate, ExpertUp};
         let roles = [ExpertGate(index), ExpertUp(index), ExpertDown(index)];
-        Ok(Expert(Mlp::gated(&self.spec.expert, tensors, roles, precision, device)?))
+        Ok(Expert(Mlp::expert(&self.spec.expert, tensors, roles, precision, device)?))
+    }
+}
+
+impl<B: SliBackend> SharedExpert<B> {
+    fn new(
+        spec: &MoeSpec,
+        tensors: &LayerTensors,
+        precision: Precision,
+        device: &Device<B>,
+    ) -> Result<Option<Self>> {
+        use TensorRole::{SharedDown, SharedGate, SharedScale, SharedUp};
+        let Some(shared) = &spec.shared else { return Ok(None) };
+        let network = match spec.expert {
+            ExpertSpec::Plain(_) => ExpertSpec::Plain(shared.mlp),
+            _ => ExpertSpec::Gated(shared.mlp),
+        };
+        let mlp = Mlp::expert(&network, tensors, [SharedGate, SharedUp, SharedDown], precision, device)?;
+        let scale = match shared.gated {
+            true => Some(Linear::new(tensors, SharedScale, false, precision, device)?),
+            false => None,
+        };
+        Ok(Some(Self { mlp, scale }))
+    }
+
+    fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        let y = self.mlp.forward(x.clone());
+        match &self.scale {
+            Some(scale) => y * activation::sigmoid(scale.forward(x)),
+            None => y,
+        }
     }
 }
 
 impl<B: SliBackend> PendingExperts<B> {
     /// Runs the rows that chose expert `index` through it and adds what comes out. Nothing where none did.
-    /// Experts are applied in ascending order, so that sums round the same way however the experts were read.
+    /// Sums round the same way whenever experts are applied in the same order.
     pub fn apply(&mut self, index: u32, expert: &Expert<B>) {
         let Ok(at) = self.by_expert.binary_search_by_key(&index, |rows| rows.expert) else { return };
         let rows = &self.by_expert[at];
-        let y = expert.0.forward(B::gather(&self.input, &rows.tokens));
+        let x = B::gather(&self.input, &rows.tokens);
         // The sum is taken out while it changes, so that the backend can add in place.
         let sum = std::mem::replace(&mut self.sum, Tensor::empty([0, 0], &self.input.device()));
-        self.sum = B::scatter_add(sum, y, &rows.tokens, &rows.weights);
+        self.sum = match self.weighs {
+            Weighs::Output => B::scatter_add(sum, expert.0.forward(x), &rows.tokens, &rows.weights),
+            Weighs::Input => {
+                let weights = TensorData::new(rows.weights.clone(), [rows.weights.len(), 1]);
+                let y = expert.0.forward(x * Tensor::from_data(weights, &self.input.device()));
+                B::scatter_add(sum, y, &rows.tokens, &vec![1.0; rows.tokens.len()])
+            }
+        };
     }
 
     /// The residual stream and the sum of the experts.

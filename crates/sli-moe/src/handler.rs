@@ -1,7 +1,7 @@
 //! What a model's spec says about its experts.
 
 use serde::{Deserialize, Serialize};
-use sli_core::{BlockSpec, Dtype, Ffn, Group, ModelSpec, MoeSpec, Result, SliError};
+use sli_core::{BlockSpec, Dtype, ExpertGroups, Ffn, Group, ModelSpec, MoeSpec, Result, SliError};
 
 /// A layer with experts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +14,8 @@ pub struct MoeLayer {
     pub num_experts: usize,
     /// Experts that each token goes through.
     pub experts_per_token: usize,
+    /// Experts that every token goes through besides, as released configs count them: widths of one expert.
+    pub shared_experts: usize,
     /// Weights and biases of one expert.
     pub parameters_per_expert: u64,
 }
@@ -64,6 +66,7 @@ impl MoeHandler {
                         layer,
                         num_experts: moe.num_experts,
                         experts_per_token: moe.router.top_k,
+                        shared_experts: shared_experts(moe),
                         parameters_per_expert,
                     });
                 }
@@ -93,6 +96,11 @@ impl MoeHandler {
         self.largest(|layer| layer.experts_per_token)
     }
 
+    /// Experts that every token goes through besides; the most where layers differ.
+    pub fn shared_experts(&self) -> usize {
+        self.largest(|layer| layer.shared_experts)
+    }
+
     /// Weights and biases of one expert; the most where layers differ.
     pub fn parameters_per_expert(&self) -> u64 {
         self.largest(|layer| layer.parameters_per_expert)
@@ -118,6 +126,7 @@ impl MoeHandler {
         MoeSummary {
             num_experts: self.num_experts(),
             experts_per_token: self.experts_per_token(),
+            shared_experts: self.shared_experts(),
             num_moe_layers: self.layers.len(),
             num_layers: self.num_layers,
             parameters_per_expert: self.parameters_per_expert(),
@@ -138,6 +147,8 @@ pub struct MoeSummary {
     pub num_experts: usize,
     /// Experts that a token goes through in a layer.
     pub experts_per_token: usize,
+    /// Experts that every token goes through besides.
+    pub shared_experts: usize,
     /// Layers with experts.
     pub num_moe_layers: usize,
     /// Layers of all stacks.
@@ -158,16 +169,38 @@ fn check(moe: &MoeSpec) -> Result<(), String> {
     if u32::try_from(num_experts).is_err() {
         return Err(format!("has {num_experts} experts, more than can be numbered"));
     }
+    let choices = num_experts.saturating_add(moe.router.identity_experts);
     if top_k == 0 {
         return Err(format!("has {num_experts} experts, but a token chooses none (experts per token is 0)"));
     }
-    if top_k > num_experts {
-        return Err(format!("lets a token choose {top_k} experts, but has only {num_experts}"));
+    if top_k > choices {
+        return Err(format!("lets a token choose {top_k} experts, but has only {choices}"));
     }
-    if moe.expert.intermediate_size == 0 {
+    if let Some(ExpertGroups { count, chosen, best_of }) = moe.router.groups {
+        if count == 0 || !choices.is_multiple_of(count) {
+            return Err(format!("has {choices} experts, which are not {count} groups of one size"));
+        }
+        let size = choices / count;
+        if chosen == 0 || chosen > count || best_of == 0 || best_of > size || chosen * size < top_k {
+            return Err(format!(
+                "lets a token choose {top_k} experts from {chosen} of {count} groups of {size}, judged by {best_of}"
+            ));
+        }
+    }
+    if moe.expert.intermediate_size() == 0 {
         return Err("has experts with an intermediate size of 0".into());
     }
     Ok(())
+}
+
+/// How many widths of an expert the shared ones have; one where they are no whole number.
+fn shared_experts(moe: &MoeSpec) -> usize {
+    let inner = moe.expert.intermediate_size();
+    match moe.shared {
+        None => 0,
+        Some(shared) if shared.mlp.intermediate_size.is_multiple_of(inner) => shared.mlp.intermediate_size / inner,
+        Some(_) => 1,
+    }
 }
 
 /// Counts the tensors that one expert needs.
@@ -181,23 +214,23 @@ fn parameters_per_expert(block: &BlockSpec, moe: &MoeSpec, hidden: usize) -> Res
     // So far below 2^64 that sums over layers and numbers of bytes do not overflow either.
     let fits = |n: &u64| n.checked_mul(moe.num_experts as u64).is_some_and(|all| all < 1 << 48);
     per_expert.filter(fits).ok_or_else(|| {
-        format!("has experts of {hidden} x {}, too large to be counted", moe.expert.intermediate_size)
+        format!("has experts of {hidden} x {}, too large to be counted", moe.expert.intermediate_size())
     })
 }
 
 #[cfg(test)]
 mod tests {
     use sli_core::{
-        Activation, AttentionSpec, EmbeddingSpec, Family, Mask, Mixer, MlpSpec, NormSpec, PositionSpec,
-        ProjectionBias, Residual, RouterSpec, Scoring, StackKind, StackSpec,
+        Activation, AttentionSpec, EmbeddingSpec, ExpertSpec, Family, Mask, Mixer, MlpSpec, NormSpec,
+        PositionSpec, ProjectionBias, Residual, RouterSpec, SharedExpertSpec, StackKind, StackSpec,
     };
 
     use super::*;
 
     fn moe(num_experts: usize, top_k: usize, intermediate_size: usize) -> Ffn {
-        let router = RouterSpec { top_k, scoring: Scoring::Softmax, normalize: true };
         let expert = MlpSpec { intermediate_size, activation: Activation::Silu, bias: false };
-        Ffn::Moe(MoeSpec { num_experts, router, expert })
+        let (router, expert) = (RouterSpec::softmax(top_k, true), ExpertSpec::Gated(expert));
+        Ffn::Moe(MoeSpec { num_experts, router, expert, shared: None })
     }
 
     fn model(hidden_size: usize, ffns: Vec<Ffn>) -> ModelSpec {
@@ -277,9 +310,22 @@ mod tests {
     #[test]
     fn biases_are_parameters_too() {
         let Ffn::Moe(mut spec) = moe(4, 2, 48) else { unreachable!() };
-        spec.expert.bias = true;
+        spec.expert =
+            ExpertSpec::Gated(MlpSpec { intermediate_size: 48, activation: Activation::Silu, bias: true });
         let handler = MoeHandler::from_spec(&model(32, vec![Ffn::Moe(spec)])).unwrap().unwrap();
         assert_eq!(handler.parameters_per_expert(), 3 * 32 * 48 + 48 + 48 + 32);
+    }
+
+    #[test]
+    fn shared_experts_are_counted_in_widths_of_an_expert() {
+        let Ffn::Moe(mut spec) = moe(4, 2, 16) else { unreachable!() };
+        let mlp = MlpSpec { intermediate_size: 32, activation: Activation::Silu, bias: false };
+        spec.shared = Some(SharedExpertSpec { mlp, gated: false });
+        let handler = MoeHandler::from_spec(&model(32, vec![dense(), Ffn::Moe(spec.clone())])).unwrap().unwrap();
+        assert_eq!((handler.shared_experts(), handler.layer(0, 1).unwrap().num_experts), (2, 4));
+        spec.router.groups = Some(ExpertGroups { count: 3, chosen: 1, best_of: 1 });
+        let error = MoeHandler::from_spec(&model(32, vec![Ffn::Moe(spec)])).unwrap_err().to_string();
+        assert!(error.contains("4 experts, which are not 3 groups"), "{error}");
     }
 
     #[test]

@@ -7,13 +7,13 @@
 //! Plain functions over slices: no tensors, no backend.
 //!
 //! ```
-//! use sli_core::{RouterSpec, Scoring};
+//! use sli_core::RouterSpec;
 //! use sli_moe::{RouterLoad, route};
 //!
 //! // Two tokens, three experts, two experts per token.
-//! let router = RouterSpec { top_k: 2, scoring: Scoring::Softmax, normalize: true };
+//! let router = RouterSpec::softmax(2, true);
 //! let logits = [0.0, 3.0, 1.0, 2.0, -1.0, 0.5];
-//! let routing = route(&logits, &router, 3);
+//! let routing = route(&logits, &router, None, 3);
 //! assert_eq!(routing.experts(), [1, 2, 0, 2]);
 //!
 //! // Only experts that some token chose have to be read.

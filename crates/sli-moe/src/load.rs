@@ -63,16 +63,16 @@ impl RouterLoad {
 
 #[cfg(test)]
 mod tests {
-    use sli_core::{RouterSpec, Scoring};
+    use sli_core::RouterSpec;
 
     use super::*;
     use crate::routing::route;
 
     #[test]
     fn counts_tokens_and_weights() {
-        let router = RouterSpec { top_k: 2, scoring: Scoring::Softmax, normalize: true };
+        let router = RouterSpec::softmax(2, true);
         // Both tokens choose expert 1 first; then 0 and 2, with equal logits and so half the weight.
-        let routing = route(&[5.0, 5.0, -9.0, -9.0, 5.0, 5.0], &router, 3);
+        let routing = route(&[5.0, 5.0, -9.0, -9.0, 5.0, 5.0], &router, None, 3);
         let mut load = RouterLoad::new(3);
         load.add(&routing);
         assert_eq!(load, RouterLoad { tokens: vec![1, 2, 1], weight: vec![0.5, 1.0, 0.5] });

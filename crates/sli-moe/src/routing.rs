@@ -1,11 +1,13 @@
 //! From a router's logits to the experts of each token.
 
-use sli_core::{RouterSpec, Scoring};
+use sli_core::{ExpertGroups, RouterSpec, Scoring};
 
 /// Which experts each token of a batch chose, and with which weight their results are added.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Routing {
     num_experts: usize,
+    /// Experts and, after them, those that return a token as it is.
+    choices: usize,
     top_k: usize,
     experts: Vec<u32>,
     weights: Vec<f32>,
@@ -22,49 +24,147 @@ pub struct ExpertRows {
     pub weights: Vec<f32>,
 }
 
-/// Chooses the experts of each token from `logits` [tokens, num_experts]: scores in f32, the `top_k` best in falling
-/// order (of equal scores the expert with the lower index first), their weights divided by their sum where the spec
-/// says so.
+/// Chooses the experts of each token from `logits` [tokens, experts], where the experts that return a token as it is
+/// follow the `num_experts` others. Scores are f32. The best ones are chosen, in falling order (of equal scores the
+/// expert with the lower index first); `correction`, one number per expert, counts for the choice only.
 ///
 /// A token whose scores are NaN chooses the first experts with weights that are NaN, so that what is wrong shows in
 /// the output.
 ///
 /// # Panics
-/// When the logits are no whole rows, or `top_k` is not within 1..=num_experts;
-/// [`MoeHandler::from_spec`](crate::MoeHandler::from_spec) refuses such specs.
-pub fn route(logits: &[f32], spec: &RouterSpec, num_experts: usize) -> Routing {
-    let top_k = spec.top_k;
-    assert!((1..=num_experts).contains(&top_k), "{top_k} of {num_experts} experts per token");
-    assert!(logits.len().is_multiple_of(num_experts), "{} logits for {num_experts} experts", logits.len());
-    let tokens = logits.len() / num_experts;
+/// When the logits are no whole rows, `correction` is not one number per expert, or the numbers of experts and groups
+/// do not fit together; [`MoeHandler::from_spec`](crate::MoeHandler::from_spec) refuses such specs.
+pub fn route(logits: &[f32], spec: &RouterSpec, correction: Option<&[f32]>, num_experts: usize) -> Routing {
+    let (top_k, choices) = (spec.top_k, num_experts + spec.identity_experts);
+    assert!((1..=choices).contains(&top_k), "{top_k} of {choices} experts per token");
+    assert!(logits.len().is_multiple_of(choices), "{} logits for {choices} experts", logits.len());
+    assert!(correction.is_none_or(|correction| correction.len() == choices), "a correction per expert");
+    let tokens = logits.len() / choices;
     let mut experts = vec![0; tokens * top_k];
     let mut weights = vec![0.0; tokens * top_k];
-    let mut scores = vec![0.0; num_experts];
-    for ((logits, experts), weights) in logits
-        .chunks_exact(num_experts)
-        .zip(experts.chunks_exact_mut(top_k))
-        .zip(weights.chunks_exact_mut(top_k))
-    {
-        match spec.scoring {
-            Scoring::Softmax => softmax(logits, &mut scores),
+    let groups = spec.groups.map(|groups| GroupChoice::new(groups, choices));
+    let mut router =
+        Router { spec, correction, groups, scores: vec![0.0; choices], merits: vec![0.0; choices] };
+    let rows = experts.chunks_exact_mut(top_k).zip(weights.chunks_exact_mut(top_k));
+    for (logits, (experts, weights)) in logits.chunks_exact(choices).zip(rows) {
+        router.choose(logits, experts, weights);
+    }
+    Routing { num_experts, choices, top_k, experts, weights }
+}
+
+/// A router at work, with room for one token.
+struct Router<'a> {
+    spec: &'a RouterSpec,
+    correction: Option<&'a [f32]>,
+    groups: Option<GroupChoice>,
+    /// What weights are made of.
+    scores: Vec<f32>,
+    /// What experts are chosen by.
+    merits: Vec<f32>,
+}
+
+impl Router<'_> {
+    fn choose(&mut self, logits: &[f32], experts: &mut [u32], weights: &mut [f32]) {
+        match self.spec.scoring {
+            Scoring::Softmax => softmax(logits, &mut self.scores),
+            Scoring::Sigmoid => {
+                let sigmoids = logits.iter().map(|logit| 1.0 / (1.0 + (-logit).exp()));
+                self.scores.iter_mut().zip(sigmoids).for_each(|(score, sigmoid)| *score = sigmoid);
+            }
+            Scoring::SoftmaxOfChosen => self.scores.copy_from_slice(logits),
+            Scoring::Sparsemixer { jitter } => {
+                return sparsemixer(logits, jitter as f32, &mut self.merits, experts, weights);
+            }
         }
-        select_best(&scores, experts, weights);
-        if spec.normalize {
-            let sum: f32 = weights.iter().sum();
+        self.merits.copy_from_slice(&self.scores);
+        if let Some(correction) = self.correction {
+            self.merits.iter_mut().zip(correction).for_each(|(merit, correction)| *merit += correction);
+        }
+        if let Some(groups) = &mut self.groups {
+            groups.close_others(&mut self.merits);
+        }
+        select_best(&self.merits, experts, weights);
+        for (weight, expert) in weights.iter_mut().zip(&*experts) {
+            *weight = self.scores[*expert as usize];
+        }
+        if self.spec.scoring == Scoring::SoftmaxOfChosen {
+            softmax_in_place(weights);
+        }
+        if let Some(more) = self.spec.normalize {
+            let sum = weights.iter().sum::<f32>() + more as f32;
             weights.iter_mut().for_each(|weight| *weight /= sum);
         }
+        if self.spec.scale != 1.0 {
+            weights.iter_mut().for_each(|weight| *weight *= self.spec.scale as f32);
+        }
     }
-    Routing { num_experts, top_k, experts, weights }
 }
 
 /// e^(x - max) / sum.
 fn softmax(logits: &[f32], scores: &mut [f32]) {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    for (score, logit) in scores.iter_mut().zip(logits) {
-        *score = (logit - max).exp();
+    scores.copy_from_slice(logits);
+    softmax_in_place(scores);
+}
+
+fn softmax_in_place(values: &mut [f32]) {
+    let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    values.iter_mut().for_each(|value| *value = (*value - max).exp());
+    let sum: f32 = values.iter().sum();
+    values.iter_mut().for_each(|value| *value /= sum);
+}
+
+/// The choice of groups, with room for one token.
+struct GroupChoice {
+    size: usize,
+    /// The best merits within a group, and whose they are.
+    best: (Vec<u32>, Vec<f32>),
+    /// What each group is worth.
+    worth: Vec<f32>,
+    /// The best groups, and what they are worth.
+    chosen: (Vec<u32>, Vec<f32>),
+}
+
+impl GroupChoice {
+    fn new(groups: ExpertGroups, choices: usize) -> Self {
+        let room = |count| (vec![0; count], vec![0.0; count]);
+        Self {
+            size: choices / groups.count,
+            best: room(groups.best_of),
+            worth: vec![0.0; groups.count],
+            chosen: room(groups.chosen),
+        }
     }
-    let sum: f32 = scores.iter().sum();
-    scores.iter_mut().for_each(|score| *score /= sum);
+
+    /// Puts experts outside of the best groups out of reach.
+    fn close_others(&mut self, merits: &mut [f32]) {
+        for (group, worth) in merits.chunks_exact(self.size).zip(&mut self.worth) {
+            select_best(group, &mut self.best.0, &mut self.best.1);
+            *worth = self.best.1.iter().sum();
+        }
+        select_best(&self.worth, &mut self.chosen.0, &mut self.chosen.1);
+        for (group, merits) in merits.chunks_exact_mut(self.size).enumerate() {
+            if !self.chosen.0.contains(&(group as u32)) {
+                merits.fill(f32::NEG_INFINITY);
+            }
+        }
+    }
+}
+
+/// Each choice is the best logit that is left; its weight is its share in a softmax over what is left and near it.
+fn sparsemixer(logits: &[f32], jitter: f32, left: &mut [f32], experts: &mut [u32], weights: &mut [f32]) {
+    left.copy_from_slice(logits);
+    for (expert, weight) in experts.iter_mut().zip(weights) {
+        let mut best = [0.0];
+        select_best(left, std::slice::from_mut(expert), &mut best);
+        let best = best[0];
+        let near = |(logit, left): (&f32, &f32)| {
+            let distance = (best - logit) / logit.abs().max(best);
+            // What was chosen before is minus infinity, and adds nothing.
+            if distance > 2.0 * jitter { 0.0 } else { (left - best).exp() }
+        };
+        *weight = 1.0 / logits.iter().zip(&*left).map(near).sum::<f32>();
+        left[*expert as usize] = f32::NEG_INFINITY;
+    }
 }
 
 /// The best of `scores` in falling order, as many as there is room for. Each score is inserted among the best so far,
@@ -91,9 +191,14 @@ impl Routing {
         self.experts.len() / self.top_k
     }
 
-    /// Number of experts to choose from.
+    /// Number of experts to choose from, without those that return a token as it is.
     pub fn num_experts(&self) -> usize {
         self.num_experts
+    }
+
+    /// Number of all choices.
+    pub fn num_choices(&self) -> usize {
+        self.choices
     }
 
     /// Experts per token.
@@ -118,22 +223,35 @@ impl Routing {
     }
 
     /// The choices turned round: the tokens of each expert that was chosen at all, in ascending order of experts.
+    /// Those that return a token as it is are left out.
     pub fn by_expert(&self) -> Vec<ExpertRows> {
-        let mut counts = vec![0; self.num_experts];
+        let mut counts = vec![0; self.choices];
         self.experts.iter().for_each(|expert| counts[*expert as usize] += 1);
         let rows = |(expert, &count): (usize, &usize)| ExpertRows {
             expert: expert as u32,
             tokens: Vec::with_capacity(count),
             weights: Vec::with_capacity(count),
         };
-        let mut by_expert: Vec<_> = counts.iter().enumerate().map(rows).collect();
+        let mut by_expert: Vec<_> = counts.iter().take(self.num_experts).enumerate().map(rows).collect();
         for (token, expert, weight) in self.choices() {
-            let rows = &mut by_expert[expert as usize];
-            rows.tokens.push(token);
-            rows.weights.push(weight);
+            if let Some(rows) = by_expert.get_mut(expert as usize) {
+                rows.tokens.push(token);
+                rows.weights.push(weight);
+            }
         }
         by_expert.retain(|rows| !rows.tokens.is_empty());
         by_expert
+    }
+
+    /// For each token the weight with which it is itself part of the result, [tokens]: the sum over the choices that
+    /// return it as it is. `None` where there are no such choices.
+    pub fn identity_weights(&self) -> Option<Vec<f32>> {
+        (self.choices > self.num_experts).then(|| {
+            let mut sums = vec![0.0; self.tokens()];
+            let identities = self.choices().filter(|(_, expert, _)| *expert as usize >= self.num_experts);
+            identities.for_each(|(token, _, weight)| sums[token as usize] += weight);
+            sums
+        })
     }
 }
 
@@ -142,7 +260,7 @@ mod tests {
     use super::*;
 
     fn router(top_k: usize, normalize: bool) -> RouterSpec {
-        RouterSpec { top_k, scoring: Scoring::Softmax, normalize }
+        RouterSpec::softmax(top_k, normalize)
     }
 
     /// Logits from a small linear congruential generator, coarse enough that equal ones occur.
@@ -163,7 +281,7 @@ mod tests {
         scores.sort_by(|a, b| b.1.total_cmp(&a.1));
         scores.truncate(router.top_k);
         let chosen: f64 = scores.iter().map(|(_, score)| score).sum();
-        if router.normalize {
+        if router.normalize.is_some() {
             scores.iter_mut().for_each(|(_, score)| *score /= chosen);
         }
         scores
@@ -173,10 +291,10 @@ mod tests {
     fn agrees_with_a_computation_by_hand() {
         // e^ln(1), e^ln(2), e^ln(5): scores 1/8, 2/8, 5/8.
         let logits = [1f32.ln(), 2f32.ln(), 5f32.ln()];
-        let plain = route(&logits, &router(2, false), 3);
+        let plain = route(&logits, &router(2, false), None, 3);
         assert_eq!(plain.experts(), [2, 1]);
         assert!((plain.weights()[0] - 0.625).abs() < 1e-6 && (plain.weights()[1] - 0.25).abs() < 1e-6);
-        let normalized = route(&logits, &router(2, true), 3);
+        let normalized = route(&logits, &router(2, true), None, 3);
         assert!((normalized.weights()[0] - 5.0 / 7.0).abs() < 1e-6);
         assert!((normalized.weights()[1] - 2.0 / 7.0).abs() < 1e-6);
     }
@@ -187,7 +305,7 @@ mod tests {
             for normalize in [false, true] {
                 let router = router(top_k, normalize);
                 let logits = logits(40 * num_experts);
-                let routing = route(&logits, &router, num_experts);
+                let routing = route(&logits, &router, None, num_experts);
                 assert_eq!(routing.tokens(), 40);
                 let expected = logits.chunks(num_experts).flat_map(|logits| naive(logits, &router));
                 for ((_, expert, weight), (naive_expert, naive_weight)) in routing.choices().zip(expected) {
@@ -200,19 +318,19 @@ mod tests {
 
     #[test]
     fn of_equal_scores_the_lower_index_comes_first() {
-        assert_eq!(route(&[1.0; 6], &router(4, true), 6).experts(), [0, 1, 2, 3]);
-        assert_eq!(route(&[0.0, 2.0, 1.0, 2.0, 1.0], &router(3, true), 5).experts(), [1, 3, 2]);
+        assert_eq!(route(&[1.0; 6], &router(4, true), None, 6).experts(), [0, 1, 2, 3]);
+        assert_eq!(route(&[0.0, 2.0, 1.0, 2.0, 1.0], &router(3, true), None, 5).experts(), [1, 3, 2]);
     }
 
     #[test]
     fn far_apart_logits_neither_overflow_nor_vanish() {
-        let routing = route(&[-1e30, 3e38, 2e38], &router(2, true), 3);
+        let routing = route(&[-1e30, 3e38, 2e38], &router(2, true), None, 3);
         assert_eq!((routing.experts(), routing.weights()), (&[1, 0][..], &[1.0, 0.0][..]));
     }
 
     #[test]
     fn nan_shows_in_the_weights_and_each_expert_is_chosen_once() {
-        let routing = route(&[0.0, f32::NAN, 1.0, 0.0, 1.0, 2.0], &router(2, true), 3);
+        let routing = route(&[0.0, f32::NAN, 1.0, 0.0, 1.0, 2.0], &router(2, true), None, 3);
         assert_eq!(routing.experts(), [0, 1, 2, 1]);
         assert!(routing.weights()[..2].iter().all(|weight| weight.is_nan()));
         assert!(routing.weights()[2..].iter().all(|weight| weight.is_finite()));
@@ -220,7 +338,7 @@ mod tests {
 
     #[test]
     fn by_expert_is_the_same_choices_turned_round() {
-        let routing = route(&logits(50 * 16), &router(3, true), 16);
+        let routing = route(&logits(50 * 16), &router(3, true), None, 16);
         let by_expert = routing.by_expert();
         assert!(by_expert.is_sorted_by_key(|rows| rows.expert));
         assert!(by_expert.iter().all(|rows| rows.tokens.is_sorted() && !rows.tokens.is_empty()));
@@ -236,7 +354,7 @@ mod tests {
 
     #[test]
     fn experts_that_nobody_chose_are_left_out() {
-        let routing = route(&[9.0, 0.0, 0.0, 8.0, 0.0, 0.0], &router(1, false), 3);
+        let routing = route(&[9.0, 0.0, 0.0, 8.0, 0.0, 0.0], &router(1, false), None, 3);
         let by_expert = routing.by_expert();
         assert_eq!(by_expert.len(), 1);
         assert_eq!((by_expert[0].expert, &by_expert[0].tokens[..]), (0, &[0, 1][..]));
@@ -244,7 +362,65 @@ mod tests {
 
     #[test]
     fn no_tokens_are_no_choices() {
-        let routing = route(&[], &router(2, true), 8);
+        let routing = route(&[], &router(2, true), None, 8);
         assert_eq!((routing.tokens(), routing.by_expert().len()), (0, 0));
+    }
+
+    #[test]
+    fn a_correction_counts_for_the_choice_only() {
+        let spec = RouterSpec {
+            scoring: Scoring::Sigmoid,
+            correction: true,
+            normalize: Some(1e-20),
+            scale: 2.5,
+            ..router(2, true)
+        };
+        // Sigmoids 1/2, 2/3, 3/4, 4/5; the correction lifts the first above all.
+        let logits = [0.0, 2f32.ln(), 3f32.ln(), 4f32.ln()];
+        let routing = route(&logits, &spec, Some(&[1.0, 0.0, 0.0, 0.0]), 4);
+        assert_eq!(routing.experts(), [0, 3]);
+        assert!((routing.weights()[0] - 2.5 * 0.5 / 1.3).abs() < 1e-6);
+        assert!((routing.weights()[1] - 2.5 * 0.8 / 1.3).abs() < 1e-6);
+    }
+
+    #[test]
+    fn only_the_best_groups_are_open() {
+        let groups = |best_of| Some(ExpertGroups { count: 3, chosen: 1, best_of });
+        let spec = |best_of| RouterSpec { groups: groups(best_of), ..router(2, false) };
+        // The first group has the best expert, the second the best pair.
+        let logits = [5.0, 0.0, 4.0, 3.9, 1.0, 1.0];
+        assert_eq!(route(&logits, &spec(1), None, 6).experts(), [0, 1]);
+        assert_eq!(route(&logits, &spec(2), None, 6).experts(), [2, 3]);
+    }
+
+    #[test]
+    fn a_softmax_of_the_chosen_is_a_normalised_softmax() {
+        let logits = logits(20 * 8);
+        let chosen = RouterSpec { scoring: Scoring::SoftmaxOfChosen, ..router(3, false) };
+        let (a, b) = (route(&logits, &chosen, None, 8), route(&logits, &router(3, true), None, 8));
+        assert_eq!(a.experts(), b.experts());
+        assert!(a.weights().iter().zip(b.weights()).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+
+    #[test]
+    fn sparsemixer_looks_at_what_is_near() {
+        let spec = RouterSpec { scoring: Scoring::Sparsemixer { jitter: 0.01 }, ..router(2, false) };
+        // 2.0 and 1.99 are within 2 %; 1.9 is near neither, and 1.0 far.
+        let routing = route(&[1.0, 2.0, 1.9, 1.99], &spec, None, 4);
+        assert_eq!(routing.experts(), [1, 3]);
+        let first = 1.0 / (1.0 + (-0.01f32).exp());
+        assert!((routing.weights()[0] - first).abs() < 1e-5, "{:?}", routing.weights());
+        assert_eq!(routing.weights()[1], 1.0);
+    }
+
+    #[test]
+    fn experts_that_do_nothing_return_the_token() {
+        let spec = RouterSpec { identity_experts: 2, ..router(2, true) };
+        let routing = route(&[9.0, 0.0, 9.0, 0.0, 0.0, 9.0, 0.0, 9.0], &spec, None, 2);
+        assert_eq!((routing.num_experts(), routing.num_choices()), (2, 4));
+        let by_expert: Vec<_> = routing.by_expert().iter().map(|rows| rows.expert).collect();
+        assert_eq!(by_expert, [0, 1]);
+        assert_eq!(routing.identity_weights(), Some(vec![0.5, 0.5]));
+        assert_eq!(route(&[0.0; 4], &router(1, true), None, 4).identity_weights(), None);
     }
 }

@@ -2,7 +2,8 @@
 //! for every architecture, since a config.json may say anything.
 
 use sli_core::{
-    AttentionSpec, BlockSpec, Ffn, Mask, Mixer, ModelSpec, MoeSpec, NormSpec, PositionSpec, Result,
+    AttentionSpec, BlockSpec, ExpertGroups, Ffn, Mask, Mixer, MlaSpec, ModelSpec, MoeSpec, NormSpec,
+    PositionSpec, Result,
     RopeScaling, RopeSpec, SliError, StackSpec, Temperature, TensorNeed,
 };
 
@@ -34,8 +35,10 @@ pub(crate) fn check(spec: &ModelSpec, config: &HfConfig) -> Result<()> {
 
 fn check_block(block: &BlockSpec) -> Result<(), String> {
     check_norm(&block.norm)?;
-    if let Mixer::Attention(attention) = &block.mixer {
-        check_attention(attention)?;
+    match &block.mixer {
+        Mixer::Attention(attention) => check_attention(attention)?,
+        Mixer::Mla(mla) => check_mla(mla)?,
+        Mixer::Mamba1(_) => {}
     }
     block.cross_attention.as_ref().map_or(Ok(()), check_attention)
 }
@@ -78,6 +81,20 @@ fn check_attention(spec: &AttentionSpec) -> Result<(), String> {
             Ok(())
         }
     }
+}
+
+fn check_mla(spec: &MlaSpec) -> Result<(), String> {
+    let width = spec.num_heads.saturating_mul(spec.head_dim().saturating_add(spec.value_dim));
+    if !(1..=MAX_SIZE).contains(&width) {
+        return Err(format!("{} heads of {} make no attention", spec.num_heads, spec.head_dim()));
+    }
+    check_norm(&spec.norm)?;
+    spec.rope.as_ref().map_or(Ok(()), |rope| check_rope(rope, spec.rotary_dim))?;
+    let Some(indexer) = &spec.indexer else { return Ok(()) };
+    if indexer.num_heads.saturating_mul(indexer.head_dim) > MAX_SIZE || indexer.head_dim < spec.rotary_dim {
+        return Err(format!("an indexer of {} heads of {}", indexer.num_heads, indexer.head_dim));
+    }
+    check_norm(&indexer.norm)
 }
 
 fn check_rope(rope: &RopeSpec, head_dim: usize) -> Result<(), String> {
@@ -143,11 +160,19 @@ fn check_norm(norm: &NormSpec) -> Result<(), String> {
 
 fn check_moe(spec: &MoeSpec) -> Result<()> {
     let (top_k, num_experts) = (spec.router.top_k, spec.num_experts);
-    if (1..=num_experts).contains(&top_k) && num_experts <= MAX_EXPERTS {
-        return Ok(());
+    let choices = num_experts.saturating_add(spec.router.identity_experts);
+    let refused = |message| Err(SliError::MoeConfiguration { message });
+    if !(1..=choices).contains(&top_k) || choices > MAX_EXPERTS {
+        return refused(format!("{top_k} of {num_experts} experts per token cannot be chosen"));
     }
-    let message = format!("{top_k} of {num_experts} experts per token cannot be chosen");
-    Err(SliError::MoeConfiguration { message })
+    let Some(ExpertGroups { count, chosen, best_of }) = spec.router.groups else { return Ok(()) };
+    let size = if count == 0 { 0 } else { choices / count };
+    if size * count != choices || best_of > size || chosen > count || chosen * size < top_k {
+        return refused(format!(
+            "{top_k} of {choices} experts cannot be chosen from {chosen} of {count} groups, judged by {best_of}"
+        ));
+    }
+    Ok(())
 }
 
 fn check_total(spec: &ModelSpec) -> Result<(), String> {

@@ -104,7 +104,7 @@ fn windows_follow_layer_types_where_they_are_given() {
         .iter()
         .map(|layer| match &layer.mixer {
             Mixer::Attention(attention) => attention.mask,
-            Mixer::Mamba1(_) => unreachable!(),
+            _ => unreachable!(),
         })
         .collect();
     assert_eq!(masks, [Mask::Sliding { window: 8 }, Mask::Causal, Mask::Sliding { window: 8 }]);

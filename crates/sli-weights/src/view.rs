@@ -91,6 +91,20 @@ impl View {
                 };
                 self.reorder_rows((0..first).map(|row| row - row % head_dim + in_head(row % head_dim)));
             }
+            LoadOp::LastFirst { block, last } => {
+                if block == 0 || !first.is_multiple_of(block) || last > block {
+                    return Err(format!("the last {last} rows of blocks of {block}, of {first} rows"));
+                }
+                let in_block = |row: usize| (row + block - last) % block;
+                self.reorder_rows((0..first).map(|row| row - row % block + in_block(row % block)));
+            }
+            LoadOp::ExpertRows { count } => {
+                let expert = expert.ok_or("an expert is selected for a tensor of no expert")? as usize;
+                if rows * count != first || expert >= count {
+                    return Err(format!("{rows} rows of expert {expert} of {count}, of {first} rows"));
+                }
+                self.reorder_rows(expert * rows..(expert + 1) * rows);
+            }
             LoadOp::AddOne => {}
         }
         Ok(self)
@@ -283,6 +297,18 @@ mod tests {
                     let order: Vec<_> = starts.flat_map(|start| start..start + head_dim / 4).collect();
                     self.rows(&order)
                 }
+                LoadOp::LastFirst { block, last } => {
+                    let mut order = Vec::new();
+                    for start in (0..self.shape[0]).step_by(block) {
+                        order.extend(start + block - last..start + block);
+                        order.extend(start..start + block - last);
+                    }
+                    self.rows(&order)
+                }
+                LoadOp::ExpertRows { count } => {
+                    let each = self.shape[0] / count;
+                    self.rows(&(expert * each..(expert + 1) * each).collect::<Vec<_>>())
+                }
                 LoadOp::AddOne => self.clone(),
             }
         }
@@ -311,14 +337,20 @@ mod tests {
 
     #[test]
     fn every_chain_of_steps_agrees_with_the_steps_one_by_one() {
-        use LoadOp::{AddOne, DropAxis, JoinRopeHalves, SelectExpert, TakeRows, Transpose, UnpermuteRope};
+        use LoadOp::{
+            AddOne, DropAxis, ExpertRows, JoinRopeHalves, LastFirst, SelectExpert, TakeRows, Transpose,
+            UnpermuteRope,
+        };
         let rope = UnpermuteRope { head_dim: 8, rotary_dim: 4 };
         let slice = TakeRows { groups: 1, block: 48, start: 16 };
         let per_head = TakeRows { groups: 2, block: 24, start: 8 };
         let interleaved = TakeRows { groups: 24, block: 2, start: 1 };
         let experts = SelectExpert { count: 4 };
         type Chain<'a> = (&'a [usize], &'a [(LoadOp, usize)]);
-        let chains: [Chain; 16] = [
+        let last_first = [(LastFirst { block: 12, last: 4 }, 24), (UnpermuteRope { head_dim: 12, rotary_dim: 4 }, 24)];
+        let chains: [Chain; 18] = [
+            (&[24, 3], &last_first),
+            (&[48, 3], &[(ExpertRows { count: 4 }, 12), (Transpose, 3)]),
             (&[32, 3], &[(JoinRopeHalves { head_dim: 16 }, 32)]),
             (&[48], &[(per_head, 16), (JoinRopeHalves { head_dim: 8 }, 16)]),
             (&[5, 7], &[]),
@@ -386,6 +418,9 @@ mod tests {
             (LoadOp::UnpermuteRope { head_dim: 5, rotary_dim: 4 }, 12),
             (LoadOp::UnpermuteRope { head_dim: 6, rotary_dim: 3 }, 12),
             (LoadOp::UnpermuteRope { head_dim: 6, rotary_dim: 8 }, 12),
+            (LoadOp::LastFirst { block: 5, last: 2 }, 12),
+            (LoadOp::LastFirst { block: 6, last: 7 }, 12),
+            (LoadOp::ExpertRows { count: 5 }, 3),
         ] {
             assert!(matrix().after(op, rows, Some(12)).is_err(), "{op:?}");
         }

@@ -6,7 +6,7 @@ use common::{checkpoint, counted, map, mlp, raw, spec, tensors};
 use half::{bf16, f16};
 use safetensors::Dtype as FileDtype;
 use sli_core::{
-    Dtype, Ffn, Group, LoadOp, MoeSpec, Place, Result, RouterSpec, Scoring, SliError, TensorRole,
+    Dtype, ExpertSpec, Ffn, Group, LoadOp, MoeSpec, Place, Result, RouterSpec, SliError, TensorRole,
     WeightError, WeightMap,
 };
 use sli_weights::{Layout, ReadRequest};
@@ -121,8 +121,8 @@ fn a_fused_matrix_is_taken_apart_and_read_once() {
 
 #[test]
 fn one_expert_of_a_fused_tensor_is_read_alone() {
-    let router = RouterSpec { top_k: 1, scoring: Scoring::Softmax, normalize: true };
-    let spec = spec(2, &Ffn::Moe(MoeSpec { num_experts: 3, router, expert: mlp() }));
+    let (router, expert) = (RouterSpec::softmax(1, true), ExpertSpec::Gated(mlp()));
+    let spec = spec(2, &Ffn::Moe(MoeSpec { num_experts: 3, router, expert, shared: None }));
     let mut tensors = tensors("", 2);
     tensors.retain(|t| !["gate", "up", "down"].iter().any(|part| t.name.contains(part)));
     for layer in 0..2 {

@@ -1,5 +1,7 @@
 use serde::{Deserialize, Serialize};
 
+use super::MoeSpec;
+
 /// What transforms each token by itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -33,36 +35,6 @@ pub struct SparseMlpSpec {
     pub mlp: MlpSpec,
     /// Standard deviations above the mean.
     pub cutoff: f64,
-}
-
-/// A mixture of experts (Shazeer et al. 2017).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MoeSpec {
-    /// Experts in the layer.
-    pub num_experts: usize,
-    /// How a token chooses.
-    pub router: RouterSpec,
-    /// Each expert, a gated MLP.
-    pub expert: MlpSpec,
-}
-
-/// How a token chooses its experts and weighs what they return.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RouterSpec {
-    /// Experts per token.
-    pub top_k: usize,
-    /// From the router's logits to scores.
-    pub scoring: Scoring,
-    /// Are the chosen scores divided by their sum?
-    pub normalize: bool,
-}
-
-/// From a router's logits to scores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scoring {
-    /// Softmax over all experts, then the best ones.
-    Softmax,
 }
 
 /// The nonlinearities.

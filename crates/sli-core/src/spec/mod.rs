@@ -8,6 +8,8 @@ mod attention;
 mod embedding;
 mod ffn;
 mod head;
+mod mla;
+mod moe;
 mod norm;
 mod residual;
 mod rope;
@@ -21,8 +23,12 @@ pub use attention::{
     Temperature,
 };
 pub use embedding::{EmbeddingSpec, LearnedPositions};
-pub use ffn::{Activation, Ffn, MlpSpec, MoeSpec, RouterSpec, Scoring, SparseMlpSpec};
+pub use ffn::{Activation, Ffn, MlpSpec, SparseMlpSpec};
 pub use head::{HeadSpec, HeadTransform};
+pub use mla::{IndexerSpec, MlaSpec};
+pub use moe::{
+    ExpertGroups, ExpertSpec, MoeSpec, RouterSpec, Scoring, SharedExpertSpec, Weighs,
+};
 pub use norm::{NormKind, NormSpec};
 pub use residual::Residual;
 pub use rope::{RopeScaling, RopeSpec};
@@ -207,6 +213,8 @@ pub struct BlockSpec {
 pub enum Mixer {
     /// Softmax attention, with any number of key heads.
     Attention(AttentionSpec),
+    /// Attention whose keys and values come from one narrow latent per token.
+    Mla(MlaSpec),
     /// The selective scan of Mamba (Gu and Dao 2023).
     Mamba1(Mamba1Spec),
 }

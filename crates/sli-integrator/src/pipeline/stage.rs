@@ -97,6 +97,7 @@ impl Stage {
 fn block_kind(block: &BlockSpec) -> String {
     let mixer = match &block.mixer {
         Mixer::Attention(_) => "attention",
+        Mixer::Mla(_) => "latent attention",
         Mixer::Mamba1(_) => "Mamba",
     };
     let cross = block.cross_attention.as_ref().map(|_| "cross attention");

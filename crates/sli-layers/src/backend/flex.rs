@@ -5,7 +5,7 @@ use burn::tensor::{Bytes, DType, Device, Shape, Tensor, TensorData, TensorPrimit
 use burn_flex::FlexTensor;
 use half::{bf16, f16};
 use sli_core::{Dtype, HostTensor, NormSpec};
-use sli_kernels::{Activation, Attention, Format, Matrix, Precision, SelectiveScan};
+use sli_kernels::{Activation, Attention, ChosenKeys, Format, Matrix, Precision, SelectiveScan};
 
 use crate::backend::{Scan, SliBackend, into_f32, recycle};
 use crate::rope::RopeTable;
@@ -118,6 +118,22 @@ impl SliBackend for Flex {
         tensor(out, shape)
     }
 
+    fn chosen_attention(
+        attention: &Attention<'_>,
+        query: Tensor<Self, 2>,
+        key: Tensor<Self, 2>,
+        value: Tensor<Self, 2>,
+        offsets: &[usize],
+        chosen: &ChosenKeys,
+    ) -> Tensor<Self, 2> {
+        let shape = [query.dims()[0], attention.num_heads * attention.value_dim];
+        let (query, key, value) = (Values::of(query), Values::of(key), Values::of(value));
+        let mut out = vec![0.0; shape[0] * shape[1]];
+        let (query, key, value) = (query.slice(), key.slice(), value.slice());
+        sli_kernels::chosen_attention(attention, query, key, value, offsets, chosen, &mut out);
+        tensor(out, shape)
+    }
+
     fn normalize(
         x: Tensor<Self, 2>,
         spec: NormSpec,
@@ -163,6 +179,21 @@ impl SliBackend for Flex {
         let mut out = recycle::vector(shape[0] * shape[1]);
         sli_kernels::gated_activation(activation, gate.slice(), up.slice(), &mut out);
         tensor(out, shape)
+    }
+
+    fn clamped_gate(gate: Tensor<Self, 2>, up: Tensor<Self, 2>, limit: f32, alpha: f32) -> Tensor<Self, 2> {
+        let shape = gate.dims();
+        let (mut gate, mut up) = (owned(gate), owned(up));
+        sli_kernels::clamped_gate(&mut gate, &mut up, limit, alpha);
+        tensor(gate, shape)
+    }
+
+    fn lead_heads(shared: Tensor<Self, 2>, own: Tensor<Self, 2>, heads: usize) -> Tensor<Self, 2> {
+        let ([tokens, lead], [_, width]) = (shared.dims(), own.dims());
+        let (shared, own) = (Values::of(shared), Values::of(own));
+        let mut out = vec![0.0; tokens * (heads * lead + width)];
+        sli_kernels::lead_heads(shared.slice(), lead, own.slice(), width / heads, heads, &mut out);
+        tensor(out, [tokens, heads * lead + width])
     }
 
     fn rotate(x: Tensor<Self, 2>, heads: usize, table: &RopeTable) -> Tensor<Self, 2> {

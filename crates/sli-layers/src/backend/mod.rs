@@ -11,9 +11,9 @@ mod cuda;
 use std::fmt::Debug;
 
 use burn::tensor::backend::Backend;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData, activation};
 use sli_core::{HostTensor, NormSpec};
-use sli_kernels::{Activation, Attention, Precision};
+use sli_kernels::{Activation, Attention, ChosenKeys, Precision};
 
 use crate::rope::RopeTable;
 
@@ -51,6 +51,18 @@ pub trait SliBackend: Backend {
         plain::packed_attention(attention, query, key, value, query_offsets, key_offsets, precision)
     }
 
+    /// Causal attention of each sample over itself, in which a query sees chosen keys only. In f32.
+    fn chosen_attention(
+        attention: &Attention<'_>,
+        query: Tensor<Self, 2>,
+        key: Tensor<Self, 2>,
+        value: Tensor<Self, 2>,
+        offsets: &[usize],
+        chosen: &ChosenKeys,
+    ) -> Tensor<Self, 2> {
+        plain::chosen_attention(attention, query, key, value, offsets, chosen)
+    }
+
     /// A norm over pieces of `width` of each row, with weight and bias `[width]`.
     fn normalize(
         x: Tensor<Self, 2>,
@@ -79,6 +91,21 @@ pub trait SliBackend: Backend {
         up: Tensor<Self, 2>,
     ) -> Tensor<Self, 2> {
         Self::nonlinearity(activation, gate) * up
+    }
+
+    /// g * sigmoid(alpha g) * (u + 1), where g = min(gate, limit) and u = up, at most `limit` away from zero.
+    fn clamped_gate(gate: Tensor<Self, 2>, up: Tensor<Self, 2>, limit: f32, alpha: f32) -> Tensor<Self, 2> {
+        let (g, u) = (gate.clamp_max(limit), up.clamp(-limit, limit));
+        g.clone() * activation::sigmoid(g * alpha) * (u + 1.0)
+    }
+
+    /// Rows of all heads side by side, `shared` [tokens, s] at the start of each head of `own` [tokens, heads * o]:
+    /// [tokens, heads * (s + o)].
+    fn lead_heads(shared: Tensor<Self, 2>, own: Tensor<Self, 2>, heads: usize) -> Tensor<Self, 2> {
+        let ([tokens, lead], [_, width]) = (shared.dims(), own.dims());
+        let shared = shared.reshape([tokens, 1, lead]).repeat_dim(1, heads);
+        let own = own.reshape([tokens, heads, width / heads]);
+        Tensor::cat(vec![shared, own], 2).reshape([tokens, heads * lead + width])
     }
 
     /// Rotates the first dimensions of each of `heads` heads by the angles of its token.

@@ -5,7 +5,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, s};
 use half::bf16;
 use sli_core::NormSpec;
-use sli_kernels::{Activation, Attention, Bias, Mask, Precision};
+use sli_kernels::{Activation, Attention, Bias, ChosenKeys, Mask, Precision};
 
 use crate::backend::{Scan, into_f32};
 use crate::rope::RopeTable;
@@ -89,6 +89,40 @@ fn sample_attention<B: Backend>(
     let (weights, sum) = softmax_with_sinks(scores, attention.sinks);
     let out = rounded(weights, precision).matmul(v) / sum; // [heads, queries, value_dim]
     out.swap_dims(0, 1).reshape([queries, attention.num_heads * attention.value_dim])
+}
+
+/// Attention of each sample with all keys but the chosen ones hidden.
+pub(super) fn chosen_attention<B: Backend>(
+    attention: &Attention<'_>,
+    query: Tensor<B, 2>,
+    key: Tensor<B, 2>,
+    value: Tensor<B, 2>,
+    offsets: &[usize],
+    chosen: &ChosenKeys,
+) -> Tensor<B, 2> {
+    let (heads, device) = (attention.num_heads, query.device());
+    let mut samples = Vec::new();
+    for sample in offsets.windows(2).filter(|sample| sample[1] > sample[0]) {
+        let tokens = sample[1] - sample[0];
+        let heads_first = |x: &Tensor<B, 2>, dim: usize| {
+            let x: Tensor<B, 3> = x.clone().slice(s![sample[0]..sample[1], ..]).reshape([tokens, heads, dim]);
+            x.swap_dims(0, 1)
+        };
+        let q = heads_first(&query, attention.head_dim);
+        let k = heads_first(&key, attention.head_dim);
+        let v = heads_first(&value, attention.value_dim);
+        let mut hidden = vec![true; tokens * tokens];
+        for i in 0..tokens {
+            chosen.of(sample[0] + i).iter().for_each(|j| hidden[i * tokens + *j as usize] = false);
+        }
+        let hidden = Tensor::<B, 2, Bool>::from_data(TensorData::new(hidden, [tokens, tokens]), &device);
+        let scores = q.matmul(k.swap_dims(1, 2)) * attention.scale;
+        let hidden = hidden.unsqueeze_dim::<3>(0).repeat_dim(0, heads);
+        let (weights, sum) = softmax_with_sinks(scores.mask_fill(hidden, f32::NEG_INFINITY), None);
+        let out = weights.matmul(v) / sum;
+        samples.push(out.swap_dims(0, 1).reshape([tokens, heads * attention.value_dim]));
+    }
+    if samples.is_empty() { Tensor::zeros([0, heads * attention.value_dim], &device) } else { Tensor::cat(samples, 0) }
 }
 
 /// exp(score - max) and its sum; a sink joins the sum only. Rows that see nothing give zeros.

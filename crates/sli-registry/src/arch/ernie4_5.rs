@@ -18,7 +18,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     weights,
 };
 
-fn spec(config: &HfConfig) -> Result<ModelSpec> {
+pub(super) fn spec(config: &HfConfig) -> Result<ModelSpec> {
     // The released code divides positions by it; every released model has 1.
     if config.f64_or("compression_ratio", 1.0)? != 1.0 {
         return Err(config.invalid("compression_ratio", "1: compressed positions are not supported"));
@@ -30,7 +30,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     llama::spec(&config.with_defaults(defaults))
 }
 
-fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
+pub(super) fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     let mut map = llama::weights(&config.with_defaults(json!({ "tie_word_embeddings": true })), spec)?;
     unpair_llama(&mut map.stacks[0], spec);
     Ok(map)

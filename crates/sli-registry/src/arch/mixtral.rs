@@ -2,13 +2,13 @@
 //! chosen experts are divided by their sum.
 
 use serde_json::json;
-use sli_core::{Family, Ffn, ModelSpec, MoeSpec, Result, RouterSpec, Scoring, TensorRole, WeightMap};
+use sli_core::{Family, ModelSpec, Result, RouterSpec, WeightMap};
 
 use super::llama;
 use crate::architecture::{Architecture, KnownModel};
-use crate::blocks::{layers, slide};
+use crate::blocks::slide;
 use crate::config::HfConfig;
-use crate::maps::modules;
+use crate::experts::{gated_experts, mix, per_expert};
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "mixtral",
@@ -28,25 +28,13 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     let mut spec = llama::spec(config)?;
     slide(&mut spec, config)?;
     let num_experts = config.usize(config.first_of(&["num_local_experts", "num_experts"]))?;
-    let top_k = config.usize("num_experts_per_tok")?;
-    for (_, block) in layers(&mut spec) {
-        if let Some(Ffn::GatedMlp(expert)) = block.ffn {
-            let router = RouterSpec { top_k, scoring: Scoring::Softmax, normalize: true };
-            block.ffn = Some(Ffn::Moe(MoeSpec { num_experts, router, expert }));
-        }
-    }
+    let router = RouterSpec::softmax(config.usize("num_experts_per_tok")?, true);
+    mix(&mut spec, |_| true, |mlp| gated_experts(num_experts, router.clone(), mlp, mlp.intermediate_size));
     Ok(spec)
 }
 
 fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
-    use TensorRole::{ExpertDown, ExpertGate, ExpertUp, Router};
     let mut map = llama::weights(config, spec)?;
-    let names = [
-        (Router, "gate"),
-        (ExpertGate(0), "experts.{expert}.w1"),
-        (ExpertUp(0), "experts.{expert}.w3"),
-        (ExpertDown(0), "experts.{expert}.w2"),
-    ];
-    modules(&mut map.stacks[0], "{prefix}layers.{layer}.block_sparse_moe.", &names);
+    per_expert(&mut map.stacks[0], "{prefix}layers.{layer}.block_sparse_moe.", "gate", ["w1", "w3", "w2"]);
     Ok(map)
 }

@@ -8,11 +8,17 @@ mod bert;
 mod chatglm;
 mod chatglm_6b;
 mod deci;
+mod deepseek;
+mod deepseek_v2;
+mod deepseek_v3;
 mod distilbert;
+mod dots1;
 mod ernie4_5;
+mod ernie4_5_moe;
 mod eurobert;
 mod exaone;
 mod glm;
+mod glm4_moe;
 mod gpt2;
 mod gpt_bigcode;
 mod gpt_neo;
@@ -38,8 +44,10 @@ mod opt;
 mod orion;
 mod persimmon;
 mod phi3;
+mod phimoe;
 mod qwen;
 mod qwen2;
+mod qwen2_moe;
 mod qwen3;
 mod qwen3_moe;
 mod qwen_multimodal;
@@ -93,8 +101,15 @@ pub const ARCHITECTURES: &[Architecture] = &[
     qwen_multimodal::QWEN3_VL,
     qwen_multimodal::QWEN3_VL_MOE,
     qwen_multimodal::QWEN3_OMNI_MOE,
+    deepseek_v2::ARCHITECTURE,
+    deepseek_v3::ARCHITECTURE,
+    deepseek_v3::SPARSE,
     mixtral::ARCHITECTURE,
+    deepseek::ARCHITECTURE,
+    qwen2_moe::ARCHITECTURE,
     qwen3_moe::ARCHITECTURE,
+    ernie4_5_moe::ARCHITECTURE,
+    dots1::ARCHITECTURE,
     bert::ARCHITECTURE,
     roberta::ARCHITECTURE,
     xlm_roberta_xl::ARCHITECTURE,
@@ -111,6 +126,10 @@ pub const ARCHITECTURES: &[Architecture] = &[
     mamba::ARCHITECTURE,
     chatglm::ARCHITECTURE,
     glm::ARCHITECTURE,
+    glm4_moe::ARCHITECTURE,
+    deepseek_v3::GLM_LITE,
+    deepseek_v3::GLM_SPARSE,
     phi3::ARCHITECTURE,
+    phimoe::ARCHITECTURE,
     opt::ARCHITECTURE,
 ];

@@ -45,7 +45,9 @@ pub(crate) fn windows(config: &HfConfig, num_layers: usize) -> Result<Vec<Mask>>
     let used = config.bool_or("use_sliding_window", false)?;
     let first = config.count_or("max_window_layers", DEFAULT_MAX_WINDOW_LAYERS)?;
     let config = &config.with_defaults(json!({ "sliding_window": DEFAULT_WINDOW }));
-    let window = config.optional_usize("sliding_window")?.filter(|_| used);
+    // A window of 0 is none.
+    let window = if config.has("sliding_window") { config.count_or("sliding_window", 0)? } else { 0 };
+    let window = Some(window).filter(|window| used && *window > 0);
     let mask = |sliding: bool| match (sliding, window) {
         (true, Some(window)) => Mask::Sliding { window },
         _ => Mask::Causal,

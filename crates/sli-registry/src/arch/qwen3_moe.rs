@@ -2,15 +2,14 @@
 //! MLP. `decoder_sparse_step` and `mlp_only_layers` say in which.
 
 use serde_json::json;
-use sli_core::{
-    Family, Ffn, MlpSpec, ModelSpec, MoeSpec, Result, RouterSpec, Scoring, TensorRole, WeightMap,
-};
+use sli_core::{Family, ModelSpec, Result, RouterSpec, WeightMap};
 
 use super::llama;
 use crate::architecture::{Architecture, KnownModel};
-use crate::blocks::{layers, norm_heads, require, slide};
+use crate::blocks::{norm_heads, require, slide};
 use crate::config::HfConfig;
-use crate::maps::{head_norms, modules};
+use crate::experts::{gated_experts, mix, per_expert};
+use crate::maps::head_norms;
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "qwen3_moe",
@@ -42,35 +41,27 @@ pub(crate) fn spec(config: &HfConfig) -> Result<ModelSpec> {
     config.ignore(&["sliding_window"]);
     norm_heads(&mut spec);
 
-    let num_experts = config.usize(config.first_of(&["num_experts", "num_local_experts"]))?;
-    let router = RouterSpec {
-        top_k: config.usize("num_experts_per_tok")?,
-        scoring: Scoring::Softmax,
-        normalize: config.bool_or("norm_topk_prob", false)?,
-    };
-    let intermediate_size = config.usize("moe_intermediate_size")?;
-    let step = config.usize_or("decoder_sparse_step", 1)?;
-    let dense = config.usizes("mlp_only_layers")?.unwrap_or_default();
-    for (layer, block) in layers(&mut spec) {
-        let sparse = !dense.contains(&layer) && (layer + 1).is_multiple_of(step);
-        if let (true, Some(Ffn::GatedMlp(mlp))) = (sparse, block.ffn.clone()) {
-            let expert = MlpSpec { intermediate_size, ..mlp };
-            block.ffn = Some(Ffn::Moe(MoeSpec { num_experts, router: router.clone(), expert }));
-        }
-    }
+    qwen_experts(&mut spec, config)?;
     Ok(spec)
 }
 
+/// Experts in the layers that `decoder_sparse_step` and `mlp_only_layers` leave.
+pub(super) fn qwen_experts(spec: &mut ModelSpec, config: &HfConfig) -> Result<()> {
+    let num_experts = config.usize(config.first_of(&["num_experts", "num_local_experts"]))?;
+    let normalize = config.bool_or("norm_topk_prob", false)?;
+    let router = RouterSpec::softmax(config.usize("num_experts_per_tok")?, normalize);
+    let intermediate_size = config.usize("moe_intermediate_size")?;
+    let step = config.usize_or("decoder_sparse_step", 1)?;
+    let dense = config.usizes("mlp_only_layers")?.unwrap_or_default();
+    let is_sparse = |layer: usize| !dense.contains(&layer) && (layer + 1).is_multiple_of(step);
+    mix(spec, is_sparse, |mlp| gated_experts(num_experts, router.clone(), mlp, intermediate_size));
+    Ok(())
+}
+
 fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
-    use TensorRole::{ExpertDown, ExpertGate, ExpertUp, Router};
     let mut map = llama::weights(config, spec)?;
     head_norms(&mut map.stacks[0]);
-    let names = [
-        (Router, "gate"),
-        (ExpertGate(0), "experts.{expert}.gate_proj"),
-        (ExpertUp(0), "experts.{expert}.up_proj"),
-        (ExpertDown(0), "experts.{expert}.down_proj"),
-    ];
-    modules(&mut map.stacks[0], "{prefix}layers.{layer}.mlp.", &names);
+    let names = ["gate_proj", "up_proj", "down_proj"];
+    per_expert(&mut map.stacks[0], "{prefix}layers.{layer}.mlp.", "gate", names);
     Ok(map)
 }

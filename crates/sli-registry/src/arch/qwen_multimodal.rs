@@ -2,12 +2,13 @@
 //! Qwen3 or Qwen3 with experts. They rotate by time, height and width, which are all the position in a text.
 
 use serde_json::json;
-use sli_core::{Family, Ffn, LoadOp, ModelSpec, Result, TensorRole, WeightMap};
+use sli_core::{Family, ModelSpec, Result, WeightMap};
 
 use super::multimodal::{text, with_head, within};
 use super::{qwen2, qwen3, qwen3_moe};
 use crate::architecture::{Architecture, KnownModel};
 use crate::config::HfConfig;
+use crate::experts::{Fusion, experts_of, fused_experts};
 
 pub(crate) const QWEN2_VL: Architecture = Architecture {
     name: "qwen2_vl",
@@ -119,20 +120,11 @@ fn qwen2_audio(config: &HfConfig) -> Result<ModelSpec> {
 
 /// All experts of a layer in one tensor: gate and up [experts, hidden, 2 inner], down [experts, inner, hidden].
 fn qwen3_vl_moe_weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
-    use TensorRole::{ExpertDown, ExpertGate, ExpertUp};
+    const BASE: &str = "{prefix}layers.{layer}.mlp.experts.";
     let mut map = within(config, &qwen3_moe::ARCHITECTURE, spec, VISUAL)?;
-    let moe = spec.stacks[0].layers.iter().find_map(|block| match &block.ffn {
-        Some(Ffn::Moe(moe)) => Some(moe),
-        _ => None,
-    });
-    let Some(moe) = moe else { return Ok(map) };
-    let (select, inner) = (LoadOp::SelectExpert { count: moe.num_experts }, moe.expert.intermediate_size);
-    for (role, start) in [(ExpertGate(0), 0), (ExpertUp(0), inner)] {
-        let rows = LoadOp::TakeRows { groups: 1, block: 2 * inner, start };
-        let name = "{prefix}layers.{layer}.mlp.experts.gate_up_proj";
-        map.stacks[0].tensor(role.weight(), &[name], &[select, LoadOp::Transpose, rows]);
+    if let Some(moe) = experts_of(spec) {
+        let (gate_up, down) = (format!("{BASE}gate_up_proj"), format!("{BASE}down_proj"));
+        fused_experts(&mut map.stacks[0], moe, Fusion::Columns, &gate_up, &down);
     }
-    let name = "{prefix}layers.{layer}.mlp.experts.down_proj";
-    map.stacks[0].tensor(ExpertDown(0).weight(), &[name], &[select, LoadOp::Transpose]);
     Ok(map)
 }

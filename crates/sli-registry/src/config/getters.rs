@@ -48,6 +48,17 @@ impl HfConfig {
         Ok(self.integer(key, 0..=MAX_SIZE)?.unwrap_or(default))
     }
 
+    /// An index that may be absent, or -1 for the last one; `None` for both.
+    ///
+    /// # Errors
+    /// When it is something else than an integer from -1 to [`MAX_SIZE`].
+    pub fn optional_index(&self, key: &str) -> Result<Option<usize>> {
+        if self.get(key).is_some_and(|value| value.as_i64() == Some(-1)) {
+            return Ok(None);
+        }
+        self.integer(key, 0..=MAX_SIZE)
+    }
+
     /// A number of layers: an integer from 1 to [`MAX_LAYERS`].
     ///
     /// # Errors

@@ -1,0 +1,150 @@
+use serde::{Deserialize, Serialize};
+
+use super::MlpSpec;
+
+/// A mixture of experts (Shazeer et al. 2017): each token goes through a few of many networks, chosen by a router,
+/// and perhaps through some that all tokens share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MoeSpec {
+    /// Experts in the layer.
+    pub num_experts: usize,
+    /// How a token chooses.
+    pub router: RouterSpec,
+    /// Each expert.
+    pub expert: ExpertSpec,
+    /// What every token goes through besides.
+    pub shared: Option<SharedExpertSpec>,
+}
+
+/// The network of one expert.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExpertSpec {
+    /// down(act(gate(x)) * up(x)).
+    Gated(MlpSpec),
+    /// down(act(up(x))).
+    Plain(MlpSpec),
+    /// down(g * sigmoid(alpha g) * (u + 1)) with g = min(gate(x), limit) and u = up(x) within ±limit (gpt-oss).
+    Clamped {
+        /// Width between up and down.
+        intermediate_size: usize,
+        /// The bound.
+        limit: f64,
+        /// How steep the sigmoid is.
+        alpha: f64,
+        /// Have all its projections a bias?
+        bias: bool,
+    },
+}
+
+impl ExpertSpec {
+    /// Width between up and down.
+    pub fn intermediate_size(&self) -> usize {
+        match self {
+            Self::Gated(mlp) | Self::Plain(mlp) => mlp.intermediate_size,
+            Self::Clamped { intermediate_size, .. } => *intermediate_size,
+        }
+    }
+
+    /// Have its projections a bias?
+    pub fn bias(&self) -> bool {
+        match self {
+            Self::Gated(mlp) | Self::Plain(mlp) => mlp.bias,
+            Self::Clamped { bias, .. } => *bias,
+        }
+    }
+
+    /// Is there a gate besides up and down?
+    pub fn has_gate(&self) -> bool {
+        !matches!(self, Self::Plain(_))
+    }
+}
+
+/// A gated MLP (a plain one beside plain experts) that every token goes through; several shared experts are one of
+/// their widths' sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedExpertSpec {
+    /// Its sizes.
+    pub mlp: MlpSpec,
+    /// Is its result multiplied by sigmoid(w . x)?
+    pub gated: bool,
+}
+
+/// How a token chooses its experts and weighs what they return.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouterSpec {
+    /// Experts per token.
+    pub top_k: usize,
+    /// From the router's logits to scores.
+    pub scoring: Scoring,
+    /// Has the router's projection a bias?
+    pub bias: bool,
+    /// Is a learned number per expert added to the scores, for the choice only (Wang et al. 2024)?
+    pub correction: bool,
+    /// Are whole groups of experts chosen first?
+    pub groups: Option<ExpertGroups>,
+    /// Are the chosen scores divided by their sum plus this?
+    pub normalize: Option<f64>,
+    /// What the weights are multiplied by in the end.
+    pub scale: f64,
+    /// Choices after the experts that return the token as it is (LongCat's "zero experts").
+    pub identity_experts: usize,
+    /// What the weights multiply.
+    pub weighs: Weighs,
+}
+
+impl RouterSpec {
+    /// The `top_k` best of a softmax over all experts, divided by their sum where `normalize` says so.
+    pub fn softmax(top_k: usize, normalize: bool) -> Self {
+        Self {
+            top_k,
+            scoring: Scoring::Softmax,
+            bias: false,
+            correction: false,
+            groups: None,
+            normalize: normalize.then_some(0.0),
+            scale: 1.0,
+            identity_experts: 0,
+            weighs: Weighs::Output,
+        }
+    }
+}
+
+/// From a router's logits to scores.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scoring {
+    /// Softmax over all experts, then the best ones.
+    Softmax,
+    /// The best logits, then a softmax over them.
+    SoftmaxOfChosen,
+    /// Sigmoid of each logit.
+    Sigmoid,
+    /// One choice after another: each by the best logit that is left, with the softmax over those left whose distance
+    /// to it, relative to the larger magnitude, is at most twice the jitter (Liu et al. 2023, at inference).
+    Sparsemixer {
+        /// The jitter of the training.
+        jitter: f64,
+    },
+}
+
+/// Experts side by side that are chosen together: first the best groups, then the best experts within these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpertGroups {
+    /// Groups, all of one size.
+    pub count: usize,
+    /// Groups that a token may choose from.
+    pub chosen: usize,
+    /// A group is as good as the sum of this many of its best scores.
+    pub best_of: usize,
+}
+
+/// What a router's weights multiply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Weighs {
+    /// What the expert returns.
+    Output,
+    /// What goes into the expert (Llama 4).
+    Input,
+}
