@@ -58,7 +58,7 @@ pub(crate) fn inspect(command: &InspectCommand) -> Result<()> {
                 moe.num_experts, moe.experts_per_token, moe.num_moe_layers
             ),
         );
-        let bytes = moe.parameters_per_expert * summary.weight_dtype.size() as u64;
+        let bytes = moe.parameters_per_expert * summary.weight_dtype.bits() / 8;
         line("one expert", format!("{} parameters, {}", moe.parameters_per_expert, ByteSize(bytes)));
         line("experts in use", format!("{} parameters for one token", moe.active_expert_parameters));
     }

@@ -4,6 +4,7 @@
 //! - [`role`]: [`TensorRole`], the global vocabulary of weights, and which of them a spec needs, with their shapes.
 //! - [`weight_map`]: [`WeightMap`], where each weight lies in a checkpoint and how its layout is undone at load time.
 //! - [`tensor`]: [`HostTensor`], shared bytes with a dtype and a shape.
+//! - [`scales`]: what the elements of matrices in 8 or 4 bits are multiplied by.
 //! - [`activation`]: what is kept of a chunk of samples between two layers, and the store that keeps it.
 //! - [`error`][]: [`SliError`].
 //!
@@ -21,6 +22,7 @@
 pub mod activation;
 pub mod error;
 pub mod role;
+pub mod scales;
 pub mod size;
 pub mod spec;
 pub mod tensor;
@@ -29,6 +31,7 @@ pub mod weight_map;
 pub use activation::{ActivationStore, Carry, ChunkState, Generation, Position, Rows};
 pub use error::{Result, SliError, WeightError};
 pub use role::{Group, Part, TensorKey, TensorNeed, TensorRole};
+pub use scales::{MXFP4_GROUP, Scales, WeightFormat};
 pub use size::ByteSize;
 pub use spec::*;
 pub use tensor::{Dtype, HostTensor, TensorSource};

@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::scales::Scales;
 
 /// How the elements of a tensor are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -68,6 +70,8 @@ pub struct HostTensor {
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: Bytes,
+    /// Of a matrix in few bits.
+    scales: Option<Arc<Scales>>,
 }
 
 impl HostTensor {
@@ -85,7 +89,28 @@ impl HostTensor {
             (bytes.as_ptr() as usize).is_multiple_of(dtype.size()),
             "a {dtype} tensor at an unaligned address"
         );
-        Self { dtype, shape, bytes }
+        Self { dtype, shape, bytes, scales: None }
+    }
+
+    /// The same matrix, whose elements are multiplied by these scales.
+    ///
+    /// # Panics
+    /// When it is no matrix.
+    pub fn with_scales(mut self, scales: Scales) -> Self {
+        assert_eq!(self.shape.len(), 2, "scales of a {} tensor {:?}", self.dtype, self.shape);
+        self.scales = Some(Arc::new(scales));
+        self
+    }
+
+    /// What the elements are multiplied by, where they are.
+    pub fn scales(&self) -> Option<&Scales> {
+        self.scales.as_deref()
+    }
+
+    /// Rows and columns of a matrix, whose elements may hold several columns each.
+    pub fn matrix_shape(&self) -> [usize; 2] {
+        let elements = self.shape[1];
+        [self.shape[0], self.scales().map_or(elements, |scales| scales.columns_of(elements))]
     }
 
     /// An f32 tensor that owns a copy of `values`.
@@ -129,7 +154,11 @@ impl HostTensor {
     }
 
     /// Rows `start..start + rows` of the first dimension, sharing the bytes.
+    ///
+    /// # Panics
+    /// When the elements have scales: rows of those are loaded as such.
     pub fn rows(&self, start: usize, rows: usize) -> Self {
+        assert!(self.scales.is_none(), "rows of a tensor with scales");
         let row_bytes = self.bytes.len() / self.shape[0].max(1);
         let mut shape = self.shape.clone();
         shape[0] = rows;
@@ -137,6 +166,7 @@ impl HostTensor {
             dtype: self.dtype,
             shape,
             bytes: self.bytes.slice(start * row_bytes..(start + rows) * row_bytes),
+            scales: None,
         }
     }
 
@@ -150,6 +180,9 @@ impl HostTensor {
     /// The elements as f32: borrowed when they are stored so, widened otherwise. For vectors and small tables;
     /// matrices go to the kernels as they are stored. F64 is rounded.
     pub fn to_f32(&self) -> Cow<'_, [f32]> {
+        if let Some(scales) = self.scales() {
+            return scales.widened(self);
+        }
         match self.dtype {
             Dtype::F32 => Cow::Borrowed(self.elements()),
             Dtype::Bf16 => self.elements::<bf16>().iter().map(|v| v.to_f32()).collect(),

@@ -177,6 +177,8 @@ pub struct WeightMap {
     pub prefixes: Vec<&'static str>,
     /// Endings of tensor names that mean another ending, as in (`.LayerNorm.gamma`, `.LayerNorm.weight`).
     pub renamed_endings: Vec<(&'static str, &'static str)>,
+    /// Rows and columns of the blocks that share a scale, in checkpoints with 8-bit floats.
+    pub fp8_block: Option<[usize; 2]>,
     /// Sources by stack.
     pub stacks: Vec<StackMap>,
     /// Sources of the head.

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
-use sli_core::{Dtype, Family, Group, ModelSpec, Place, Result, SliError, StackKind, TensorRole};
+use sli_core::{
+    Dtype, Family, Group, ModelSpec, Place, Result, SliError, StackKind, TensorRole, WeightFormat,
+};
 use sli_moe::{MoeHandler, MoeSummary};
 use sli_registry::{ArchitectureRegistry, HfConfig};
 use sli_weights::{Layout, ReadRequest, UniversalWeightLoader};
@@ -34,8 +36,8 @@ pub struct ModelSummary {
     pub parameters: u64,
     /// Bytes of all weights.
     pub weight_bytes: u64,
-    /// The dtype of most weight bytes.
-    pub weight_dtype: Dtype,
+    /// How most weight bytes are stored.
+    pub weight_dtype: WeightFormat,
     /// About the experts, where there are any.
     pub moe: Option<MoeSummary>,
 }
@@ -72,7 +74,7 @@ impl OpenModel {
         let checkpoint = loader.checkpoint()?;
         let layout = Layout::new(&checkpoint, &resolved.spec, &resolved.weights)?;
 
-        let mut bytes_by_dtype: Vec<(Dtype, u64)> = Vec::new();
+        let mut bytes_by_format: Vec<(WeightFormat, u64)> = Vec::new();
         let (mut parameters, mut weights_hash) = (0, DefaultHasher::new());
         let mut seen = HashSet::new();
         let places = layout.places();
@@ -82,13 +84,13 @@ impl OpenModel {
             if !seen.insert(&slot.stored.name) {
                 continue;
             }
-            let elements = slot.stored.shape.iter().product::<usize>() as u64;
-            parameters += elements;
+            let weights = slot.stored_weights() as u64;
+            parameters += weights;
             (&slot.stored.name, &slot.stored.shape, &slot.stored.range).hash(&mut weights_hash);
-            let dtype = slot.dtype();
-            match bytes_by_dtype.iter_mut().find(|(other, _)| *other == dtype) {
-                Some((_, bytes)) => *bytes += elements * dtype.size() as u64,
-                None => bytes_by_dtype.push((dtype, elements * dtype.size() as u64)),
+            let (format, bytes) = (slot.format(), weights * slot.format().bits() / 8);
+            match bytes_by_format.iter_mut().find(|(other, _)| *other == format) {
+                Some((_, sum)) => *sum += bytes,
+                None => bytes_by_format.push((format, bytes)),
             }
         }
         for file in checkpoint.files() {
@@ -109,10 +111,10 @@ impl OpenModel {
             max_length: spec.max_length,
             parameters,
             weight_bytes: layout.total_bytes(),
-            weight_dtype: bytes_by_dtype
+            weight_dtype: bytes_by_format
                 .iter()
                 .max_by_key(|(_, bytes)| *bytes)
-                .map_or(Dtype::F32, |(d, _)| *d),
+                .map_or(WeightFormat::Plain(Dtype::F32), |(format, _)| *format),
             moe: moe.map(|moe| moe.summary()),
         };
         Ok(Self {

@@ -226,7 +226,8 @@ pub(crate) fn scratch_floats(block: &BlockSpec, hidden: u64) -> u64 {
         Some(Ffn::SparseGatedMlp(sparse)) => 6 * sparse.mlp.intermediate_size,
         Some(Ffn::Moe(moe)) => {
             let shared = moe.shared.map_or(0, |shared| shared.mlp.intermediate_size);
-            4 * moe.expert.intermediate_size().max(shared) + 3 * (moe.num_experts + moe.router.identity_experts)
+            4 * moe.expert.intermediate_size().max(shared)
+                + 3 * (moe.num_experts + moe.router.identity_experts)
         }
     };
     5 * hidden + mixer.max(ffn) as u64

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use burn::backend::{Flex, NdArray};
 use sli_cache::{Fingerprint, RunJournal, activation_states};
-use sli_core::{Dtype, Result, SliError};
+use sli_core::{Dtype, Result, SliError, WeightFormat};
 use sli_layers::Precision;
 
 use crate::chunks::Chunks;
@@ -80,8 +80,8 @@ impl<'a> Run<'a> {
             ComputeDtype::F32 => Precision::F32,
             ComputeDtype::Bf16 => Precision::Bf16,
             ComputeDtype::Auto => match sli.model.summary.weight_dtype {
-                Dtype::Bf16 | Dtype::F8E4m3 => Precision::Bf16,
-                _ => Precision::F32,
+                WeightFormat::Plain(Dtype::F64 | Dtype::F32 | Dtype::F16) => Precision::F32,
+                _ => Precision::Bf16,
             },
         };
         let hidden_dtype = options.hidden_dtype.unwrap_or(match precision {

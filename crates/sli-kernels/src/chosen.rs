@@ -51,14 +51,14 @@ impl ChosenKeys {
                 order.clear();
                 order.extend(0..seen as u32);
                 if seen > top_k {
-                    let (query, weights) = (&query[token * heads * dim..][..heads * dim], &weights[token * heads..]);
+                    let (query, weights) =
+                        (&query[token * heads * dim..][..heads * dim], &weights[token * heads..]);
                     scores.clear();
                     scores.resize(seen, 0.0);
                     let keys = &key[first[token] * dim..(token + 1) * dim];
                     dispatch(isa, Score { query, keys, weights, dim, scores });
-                    let falling = |a: &u32, b: &u32| {
-                        scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b))
-                    };
+                    let falling =
+                        |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
                     order.select_nth_unstable_by(top_k - 1, falling);
                     order.truncate(top_k);
                     order.sort_unstable();
@@ -172,9 +172,9 @@ impl Kernel for OneQuery<'_> {
     fn run<S: Simd>(self, s: S) {
         let Self { query, keys, values, pitches, scale, chosen, weights, out } = self;
         weights.clear();
-        weights.extend(chosen.iter().map(|j| {
-            scale * dot(s, query, &keys[*j as usize * pitches.0..][..query.len()])
-        }));
+        weights.extend(
+            chosen.iter().map(|j| scale * dot(s, query, &keys[*j as usize * pitches.0..][..query.len()])),
+        );
         let most = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let mut sum = 0.0;
         for weight in weights.iter_mut() {

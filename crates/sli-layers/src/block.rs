@@ -90,7 +90,13 @@ impl<B: SliBackend> Block<B> {
             None => None,
         };
         let ffn = match &spec.ffn {
-            Some(Ffn::Mlp(mlp)) => Some(FfnLayer::Mlp(Mlp::plain(mlp, tensors, [TensorRole::MlpUp, TensorRole::MlpDown], precision, device)?)),
+            Some(Ffn::Mlp(mlp)) => Some(FfnLayer::Mlp(Mlp::plain(
+                mlp,
+                tensors,
+                [TensorRole::MlpUp, TensorRole::MlpDown],
+                precision,
+                device,
+            )?)),
             Some(Ffn::GatedMlp(mlp)) => {
                 use TensorRole::{MlpDown, MlpGate, MlpUp};
                 Some(FfnLayer::Mlp(Mlp::gated(mlp, tensors, [MlpGate, MlpUp, MlpDown], precision, device)?))

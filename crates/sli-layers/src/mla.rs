@@ -75,7 +75,8 @@ impl<B: SliBackend> MlaLayer<B> {
         };
         let mut query = self.query.forward(query_latent.clone()); // [tokens, heads * (rotary + content)]
         let mut rotary_key = self.rotary_key.forward(x.clone());
-        let table = spec.rope.as_ref().map(|rope| context.rope.for_tokens(rope, context.offsets, context.positions));
+        let table =
+            spec.rope.as_ref().map(|rope| context.rope.for_tokens(rope, context.offsets, context.positions));
         if let Some(table) = &table {
             query = B::rotate(query, spec.num_heads, table);
             rotary_key = B::rotate(rotary_key, 1, table);

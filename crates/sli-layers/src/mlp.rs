@@ -78,8 +78,7 @@ impl<B: SliBackend> Mlp<B> {
             ExpertSpec::Plain(mlp) => Self::plain(mlp, tensors, [up, down], precision, device),
             ExpertSpec::Clamped { limit, alpha, bias, .. } => {
                 let linear = |role| Linear::new(tensors, role, *bias, precision, device);
-                let gate =
-                    Gate::Clamped { gate: linear(gate)?, limit: *limit as f32, alpha: *alpha as f32 };
+                let gate = Gate::Clamped { gate: linear(gate)?, limit: *limit as f32, alpha: *alpha as f32 };
                 Ok(Self { gate, up: linear(up)?, down: linear(down)? })
             }
         }

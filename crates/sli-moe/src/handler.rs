@@ -1,7 +1,7 @@
 //! What a model's spec says about its experts.
 
 use serde::{Deserialize, Serialize};
-use sli_core::{BlockSpec, Dtype, ExpertGroups, Ffn, Group, ModelSpec, MoeSpec, Result, SliError};
+use sli_core::{BlockSpec, ExpertGroups, Ffn, Group, ModelSpec, MoeSpec, Result, SliError, WeightFormat};
 
 /// A layer with experts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,8 +22,8 @@ pub struct MoeLayer {
 
 impl MoeLayer {
     /// Bytes of one expert's weights when stored like this.
-    pub fn bytes_per_expert(&self, dtype: Dtype) -> u64 {
-        self.parameters_per_expert * dtype.size() as u64
+    pub fn bytes_per_expert(&self, format: WeightFormat) -> u64 {
+        self.parameters_per_expert * format.bits() / 8
     }
 
     /// Parameters of all experts of the layer.
@@ -107,8 +107,8 @@ impl MoeHandler {
     }
 
     /// Bytes of the largest expert when stored like this.
-    pub fn bytes_per_expert(&self, dtype: Dtype) -> u64 {
-        self.largest(|layer| layer.bytes_per_expert(dtype))
+    pub fn bytes_per_expert(&self, format: WeightFormat) -> u64 {
+        self.largest(|layer| layer.bytes_per_expert(format))
     }
 
     /// Parameters of all experts of all layers.
@@ -198,7 +198,9 @@ fn shared_experts(moe: &MoeSpec) -> usize {
     let inner = moe.expert.intermediate_size();
     match moe.shared {
         None => 0,
-        Some(shared) if shared.mlp.intermediate_size.is_multiple_of(inner) => shared.mlp.intermediate_size / inner,
+        Some(shared) if shared.mlp.intermediate_size.is_multiple_of(inner) => {
+            shared.mlp.intermediate_size / inner
+        }
         Some(_) => 1,
     }
 }
@@ -221,7 +223,7 @@ fn parameters_per_expert(block: &BlockSpec, moe: &MoeSpec, hidden: usize) -> Res
 #[cfg(test)]
 mod tests {
     use sli_core::{
-        Activation, AttentionSpec, EmbeddingSpec, ExpertSpec, Family, Mask, Mixer, MlpSpec, NormSpec,
+        Activation, AttentionSpec, Dtype, EmbeddingSpec, ExpertSpec, Family, Mask, Mixer, MlpSpec, NormSpec,
         PositionSpec, ProjectionBias, Residual, RouterSpec, SharedExpertSpec, StackKind, StackSpec,
     };
 
@@ -286,7 +288,7 @@ mod tests {
         let handler = MoeHandler::from_spec(&model(4096, vec![moe(8, 2, 14336); 32])).unwrap().unwrap();
         // Three matrices of 4096 x 14336.
         assert_eq!(handler.parameters_per_expert(), 176_160_768);
-        assert_eq!(handler.bytes_per_expert(Dtype::Bf16), 352_321_536);
+        assert_eq!(handler.bytes_per_expert(WeightFormat::Plain(Dtype::Bf16)), 352_321_536);
         assert_eq!(handler.expert_parameters(), 45_097_156_608);
         assert_eq!(handler.active_expert_parameters(), 11_274_289_152);
         let summary = handler.summary();
@@ -301,7 +303,10 @@ mod tests {
         assert_eq!(handler.layers().iter().map(|layer| layer.layer).collect::<Vec<_>>(), [1, 2]);
         assert_eq!((handler.num_experts(), handler.experts_per_token()), (6, 2));
         assert!(handler.layer(0, 0).is_none());
-        assert_eq!(handler.layer(0, 2).unwrap().bytes_per_expert(Dtype::F32), 3 * 32 * 16 * 4);
+        assert_eq!(
+            handler.layer(0, 2).unwrap().bytes_per_expert(WeightFormat::Plain(Dtype::F32)),
+            3 * 32 * 16 * 4
+        );
         assert_eq!(handler.expert_parameters(), 3 * 32 * (4 * 48 + 6 * 16));
         assert_eq!(handler.active_expert_parameters(), 3 * 32 * (2 * 48 + 16));
         assert_eq!(handler.summary().num_moe_layers, 2);
@@ -321,7 +326,8 @@ mod tests {
         let Ffn::Moe(mut spec) = moe(4, 2, 16) else { unreachable!() };
         let mlp = MlpSpec { intermediate_size: 32, activation: Activation::Silu, bias: false };
         spec.shared = Some(SharedExpertSpec { mlp, gated: false });
-        let handler = MoeHandler::from_spec(&model(32, vec![dense(), Ffn::Moe(spec.clone())])).unwrap().unwrap();
+        let handler =
+            MoeHandler::from_spec(&model(32, vec![dense(), Ffn::Moe(spec.clone())])).unwrap().unwrap();
         assert_eq!((handler.shared_experts(), handler.layer(0, 1).unwrap().num_experts), (2, 4));
         spec.router.groups = Some(ExpertGroups { count: 3, chosen: 1, best_of: 1 });
         let error = MoeHandler::from_spec(&model(32, vec![Ffn::Moe(spec)])).unwrap_err().to_string();

@@ -5,6 +5,7 @@ use sli_core::{Family, ModelSpec, Result, WeightMap};
 
 use crate::check::check;
 use crate::config::HfConfig;
+use crate::quantization::fp8_block;
 
 /// An architecture: the names by which configs call it, and how such a config becomes a spec.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +54,8 @@ impl Architecture {
         spec.architecture = self.name.into();
         spec.family = self.family;
         check(&spec, config)?;
-        let weights = (self.weights)(config, &spec)?;
+        let mut weights = (self.weights)(config, &spec)?;
+        weights.fp8_block = fp8_block(config)?;
         Ok((spec, weights))
     }
 }

@@ -166,7 +166,7 @@ fn check_moe(spec: &MoeSpec) -> Result<()> {
         return refused(format!("{top_k} of {num_experts} experts per token cannot be chosen"));
     }
     let Some(ExpertGroups { count, chosen, best_of }) = spec.router.groups else { return Ok(()) };
-    let size = if count == 0 { 0 } else { choices / count };
+    let size = choices.checked_div(count).unwrap_or(0);
     if size * count != choices || best_of > size || chosen > count || chosen * size < top_k {
         return refused(format!(
             "{top_k} of {choices} experts cannot be chosen from {chosen} of {count} groups, judged by {best_of}"

@@ -11,7 +11,11 @@ use crate::maps::modules;
 
 /// Puts experts in place of the gated MLPs of the layers that `sparse` names. `experts` makes them of the MLP that was
 /// there.
-pub(crate) fn mix(spec: &mut ModelSpec, sparse: impl Fn(usize) -> bool, experts: impl Fn(MlpSpec) -> MoeSpec) {
+pub(crate) fn mix(
+    spec: &mut ModelSpec,
+    sparse: impl Fn(usize) -> bool,
+    experts: impl Fn(MlpSpec) -> MoeSpec,
+) {
     for (layer, block) in layers(spec) {
         if let (true, Some(Ffn::GatedMlp(mlp))) = (sparse(layer), &block.ffn) {
             block.ffn = Some(Ffn::Moe(experts(*mlp)));
@@ -143,7 +147,11 @@ pub(crate) fn deepseek_names(map: &mut WeightMap) {
 }
 
 /// Ignores the layers after the last one, which predict further tokens in training.
-pub(crate) fn ignore_further_predictions(map: &mut WeightMap, config: &HfConfig, spec: &ModelSpec) -> Result<()> {
+pub(crate) fn ignore_further_predictions(
+    map: &mut WeightMap,
+    config: &HfConfig,
+    spec: &ModelSpec,
+) -> Result<()> {
     let layers = spec.stacks[0].layers.len();
     let more = config.count_or("num_nextn_predict_layers", 0)?;
     map.ignored.extend((layers..layers + more).map(|layer| format!("{{prefix}}layers.{layer}.*")));

@@ -34,6 +34,7 @@ mod experts;
 mod maps;
 mod mla;
 mod names;
+mod quantization;
 mod registry;
 mod rope;
 mod taxonomy;

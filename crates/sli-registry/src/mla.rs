@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use sli_core::{
-    IndexerSpec, LoadOp, MlaSpec, Mixer, ModelSpec, NormSpec, PositionSpec, Result, StackMap, TensorRole,
+    IndexerSpec, LoadOp, Mixer, MlaSpec, ModelSpec, NormSpec, PositionSpec, Result, StackMap, TensorRole,
 };
 
 use crate::blocks::layers;

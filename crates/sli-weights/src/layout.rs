@@ -10,6 +10,7 @@ use sli_core::{
 
 use crate::checkpoint::{Checkpoint, StoredTensor};
 use crate::read_plan::distinct_bytes;
+use crate::scales::{ScaleSlot, scales_name};
 use crate::slot::Slot;
 
 /// Every tensor that a model needs, found in a checkpoint, by place and group.
@@ -57,7 +58,11 @@ impl Layout {
                     .ok_or_else(|| wanted("(this architecture has no name for it)".into()))?;
                 let stored = source.names.iter().find_map(|name| names.find(name));
                 let stored = stored.ok_or_else(|| wanted(source.names[0].clone()))?;
-                layout.add(place, Slot::new(place, need, stored.clone(), &source)?);
+                let scales = scales_name(stored).and_then(|name| names.find(&name));
+                let expert = need.key.role.expert();
+                let scales = scales
+                    .map(|scales| ScaleSlot::new(stored, scales.clone(), map.fp8_block, expert, &source.ops));
+                layout.add(place, Slot::new(place, need, stored.clone(), &source, scales.transpose()?)?);
             }
         }
         layout.check_coverage(map, prefix)?;
@@ -100,7 +105,7 @@ impl Layout {
     /// Bytes of the checkpoint that belong to a group, without pinned tensors. Bytes that tensors share count once.
     pub fn group_bytes(&self, place: Place, group: Group) -> u64 {
         let streamed = self.slots(place, group).iter().filter(|slot| slot.residency == Residency::PerLayer);
-        distinct_bytes(streamed.map(Slot::file_range))
+        distinct_bytes(streamed.flat_map(Slot::file_ranges))
     }
 
     /// Bytes of tensors that stay in memory once they are loaded.
@@ -110,7 +115,7 @@ impl Layout {
 
     /// Bytes of the checkpoint that the model needs. Bytes that several places share count once.
     pub fn total_bytes(&self) -> u64 {
-        distinct_bytes(self.groups.iter().flat_map(|group| &group.slots).map(Slot::file_range))
+        distinct_bytes(self.groups.iter().flat_map(|group| &group.slots).flat_map(Slot::file_ranges))
     }
 
     /// The pinned tensor of a slot, once it is loaded, and where to put it.
@@ -132,7 +137,7 @@ impl Layout {
 
     fn check_coverage(&self, map: &WeightMap, prefix: &str) -> Result<()> {
         let slots = self.groups.iter().flat_map(|group| &group.slots);
-        let used: HashSet<_> = slots.map(|slot| slot.stored.name.as_str()).collect();
+        let used: HashSet<_> = slots.flat_map(Slot::names).collect();
         let is_surplus = |name: &str| {
             !used.contains(name)
                 && !map.is_ignored(name, prefix)

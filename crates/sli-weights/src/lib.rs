@@ -54,6 +54,7 @@ mod memory;
 mod rate;
 mod read_plan;
 mod rows;
+mod scales;
 mod schedule;
 mod slot;
 mod stream;

@@ -10,7 +10,7 @@ use sli_core::{Group, HostTensor, Place, Residency, Result, TensorKey, WeightErr
 
 use crate::layout::Layout;
 use crate::memory::{Memory, buffer_bytes};
-use crate::read_plan::{BlockReader, ReadPlan};
+use crate::read_plan::{BlockReader, FileRange, ReadPlan};
 use crate::slot::Slot;
 
 /// What is read in one go.
@@ -112,7 +112,8 @@ impl Layout {
     pub fn memory_bytes(&self, request: &ReadRequest) -> Result<u64> {
         let (_, slots) = self.requested(request)?;
         let copies = slots.iter().flat_map(Slot::copied_bytes).map(buffer_bytes).sum::<usize>();
-        Ok((copies + buffer_bytes(ReadPlan::new(slots.iter().map(Slot::file_range)).buffer_bytes())) as u64)
+        Ok((copies + buffer_bytes(ReadPlan::new(slots.iter().flat_map(Slot::file_ranges)).buffer_bytes()))
+            as u64)
     }
 
     /// Reads what is asked for.
@@ -161,12 +162,13 @@ pub(crate) fn load_slot(slot: &Slot, reader: &mut dyn BlockReader) -> Result<Hos
 
 /// Reads some tensors together. They come in the order of the slots.
 fn load_slots(slots: &[Slot], memory: &mut Memory, reader: &mut dyn BlockReader) -> Result<Vec<HostTensor>> {
-    let plan = ReadPlan::new(slots.iter().map(Slot::file_range));
+    let plan = ReadPlan::new(slots.iter().flat_map(Slot::file_ranges));
     let mut buffer = memory.buffer(plan.buffer_bytes());
     plan.read(&mut buffer, reader)?;
     let read = buffer.into_bytes();
-    let position = |slot: &Slot| plan.position_of(&slot.file_range()).expect("the plan was made for it");
-    Ok(slots.iter().map(|slot| slot.finish(read.slice(position(slot)), memory)).collect())
+    let position = |range: FileRange| plan.position_of(&range).expect("the plan was made for it");
+    let bytes = |slot: &Slot| slot.file_ranges().map(|range| read.slice(position(range))).collect::<Vec<_>>();
+    Ok(slots.iter().map(|slot| slot.finish(bytes(slot).into_iter(), memory)).collect())
 }
 
 /// A reader that counts what it reads.

@@ -37,7 +37,13 @@ impl Layout {
         let mut memory = Memory::unpooled();
         let shape = [&[rows.len()], &slot.need.shape[1..]].concat();
         let Some(starts) = slot.row_starts() else {
-            return Ok(rows_of(&load_slot(slot, &mut self.checkpoint())?, rows, shape, &mut memory));
+            let table = load_slot(slot, &mut self.checkpoint())?;
+            // Tables are small against what is quantised, and rarely are: as a whole will do.
+            let table = match table.scales() {
+                Some(_) => HostTensor::from_vec(table.to_f32().into_owned(), slot.need.shape.clone()),
+                None => table,
+            };
+            return Ok(rows_of(&table, rows, shape, &mut memory));
         };
         let dtype = slot.stored_dtype;
         let bytes = shape.iter().product::<usize>() * dtype.size();

@@ -4,13 +4,15 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use sli_core::{
-    Dtype, HostTensor, LoadOp, Place, Residency, Result, SliError, TensorNeed, WeightError, WeightSource,
+    Dtype, HostTensor, LoadOp, Place, Residency, Result, SliError, TensorNeed, WeightError, WeightFormat,
+    WeightSource,
 };
 
 use crate::checkpoint::StoredTensor;
 use crate::header::StoredDtype;
 use crate::memory::Memory;
 use crate::read_plan::FileRange;
+use crate::scales::ScaleSlot;
 use crate::view::View;
 
 /// A needed tensor, found in the checkpoint and checked against it.
@@ -32,6 +34,8 @@ pub struct Slot {
     whole: Vec<usize>,
     /// Those rows.
     rows: Range<usize>,
+    /// What the elements are multiplied by, where they are codes of 8 or 4 bits.
+    scales: Option<Box<ScaleSlot>>,
 }
 
 impl Slot {
@@ -46,24 +50,30 @@ impl Slot {
         need: TensorNeed,
         stored: StoredTensor,
         source: &WeightSource,
+        scales: Option<ScaleSlot>,
     ) -> Result<Self> {
         let name = stored.name.clone();
         let stored_dtype = match stored.dtype {
-            StoredDtype::Known(dtype) if dtype.is_float() => dtype,
+            StoredDtype::Known(dtype) if dtype.is_float() || scales.is_some() => dtype,
             other => return Err(WeightError::Dtype { name, dtype: other.to_string() }.into()),
         };
         let expected = source.stored_shape(&need.shape);
-        if stored.shape != expected || need.shape.contains(&0) {
-            return Err(WeightError::Shape { name, found: stored.shape, expected }.into());
+        let values = scales.as_ref().map_or(stored.shape.clone(), |scales| scales.value_shape(&stored.shape));
+        if values != expected || need.shape.contains(&0) {
+            return Err(WeightError::Shape { name, found: values, expected }.into());
         }
         let (ops, residency, range) = (source.ops.clone(), source.residency, stored.range.clone());
         let (whole, rows) = (need.shape.clone(), 0..need.shape[0]);
-        let mut slot = Self { need, stored, ops, residency, range, stored_dtype, whole, rows };
+        let scales = scales.map(Box::new);
+        let mut slot = Self { need, stored, ops, residency, range, stored_dtype, whole, rows, scales };
         let senseless = |why| {
             let key = slot.need.key;
             SliError::Usage(format!("config.json does not fit tensor '{name}' ({place}, {key}): {why}"))
         };
         slot.range = slot.needed_range().map_err(senseless)?;
+        if let Some(scales) = slot.scales.as_ref().filter(|_| !slot.is_as_stored()) {
+            slot.view().and_then(|view| scales.run(&view)).map_err(senseless)?;
+        }
         Ok(slot)
     }
 
@@ -75,7 +85,29 @@ impl Slot {
 
     /// Bytes of the tensor once it is loaded.
     pub fn bytes(&self) -> usize {
-        self.need.shape.iter().product::<usize>() * self.dtype().size()
+        self.code_shape().iter().product::<usize>() * self.dtype().size()
+    }
+
+    /// How the weights are stored.
+    pub fn format(&self) -> WeightFormat {
+        match &self.scales {
+            Some(scales) if scales.is_mxfp4() => WeightFormat::Mxfp4,
+            Some(_) => WeightFormat::Fp8Blocks,
+            None => WeightFormat::Plain(self.dtype()),
+        }
+    }
+
+    /// Weights in the stored tensor, whole.
+    pub fn stored_weights(&self) -> usize {
+        let scales = self.scales.as_ref();
+        let shape = scales.map_or(self.stored.shape.clone(), |scales| scales.value_shape(&self.stored.shape));
+        shape.iter().product()
+    }
+
+    /// The names of the stored tensors that it needs.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let scales = self.scales.as_ref().map(|scales| scales.stored.name.as_str());
+        std::iter::once(self.stored.name.as_str()).chain(scales)
     }
 
     /// The slot of some rows of the tensor only.
@@ -96,9 +128,10 @@ impl Slot {
         Ok(slot)
     }
 
-    /// Which bytes are read for it.
-    pub(crate) fn file_range(&self) -> FileRange {
-        (self.stored.file, self.range.clone())
+    /// Which bytes are read for it: those of the elements, and those of their scales.
+    pub(crate) fn file_ranges(&self) -> impl Iterator<Item = FileRange> {
+        let scales = self.scales.as_ref().map(|scales| (scales.stored.file, scales.range.clone()));
+        std::iter::once((self.stored.file, self.range.clone())).chain(scales)
     }
 
     /// Do both become the same tensor?
@@ -109,7 +142,8 @@ impl Slot {
 
     /// Bytes that [`Slot::finish`] takes from memory besides those that are read.
     pub(crate) fn copied_bytes(&self) -> Vec<usize> {
-        let elements = self.need.shape.iter().product::<usize>();
+        let shape = self.code_shape();
+        let elements = shape.iter().product::<usize>();
         let mut copies = Vec::new();
         if !self.is_in_order() || !self.range.start.is_multiple_of(self.stored_dtype.size() as u64) {
             copies.push(elements * self.stored_dtype.size());
@@ -117,28 +151,41 @@ impl Slot {
         if self.is_converted() {
             copies.push(elements * size_of::<f32>());
         }
+        if let (Some(scales), [rows, columns]) = (&self.scales, shape.as_slice()) {
+            copies.push(scales.bytes(*rows, *columns));
+        }
         copies
     }
 
-    /// The needed tensor, from the bytes of [`Slot::range`], which have the alignment that they have in the file.
-    /// Shares them where they are in order.
-    pub(crate) fn finish(&self, read: Bytes, memory: &mut Memory) -> HostTensor {
-        let shape = self.need.shape.clone();
-        let aligned = (read.as_ptr() as usize).is_multiple_of(self.stored_dtype.size());
+    /// The needed tensor, from the bytes of [`Slot::file_ranges`], the first of which have the alignment that they
+    /// have in the file. Shares these where they are in order.
+    pub(crate) fn finish(&self, mut read: impl Iterator<Item = Bytes>, memory: &mut Memory) -> HostTensor {
+        let (codes, scales) = (read.next().unwrap_or_default(), read.next());
+        let shape = self.code_shape();
+        let aligned = (codes.as_ptr() as usize).is_multiple_of(self.stored_dtype.size());
+        let view = || self.view().expect("checked when the slot was made");
         let ordered = if aligned && self.is_in_order() {
-            read
+            codes
         } else {
             let bytes = shape.iter().product::<usize>() * self.stored_dtype.size();
             let mut out = memory.buffer(bytes);
-            let view = self.view().expect("checked when the slot was made");
-            view.gather(self.stored_dtype.size(), &read, &mut out[..bytes]);
+            view().gather(self.stored_dtype.size(), &codes, &mut out[..bytes]);
             out.into_bytes().slice(..bytes)
         };
-        self.converted(HostTensor::new(self.stored_dtype, shape, ordered), memory)
+        let tensor = HostTensor::new(self.stored_dtype, shape, ordered);
+        match self.scales.as_ref().zip(scales) {
+            Some((slot, read)) if self.is_as_stored() => tensor.with_scales(slot.as_stored(&read)),
+            Some((slot, read)) => tensor.with_scales(slot.of_view(&read, &view())),
+            None => self.converted(tensor, memory),
+        }
     }
 
-    /// Where each row starts, in bytes from the start of [`Slot::range`]. `None` when rows do not lie in one piece.
+    /// Where each row starts, in bytes from the start of [`Slot::range`]. `None` when rows do not lie in one piece, or
+    /// not with all that they need.
     pub(crate) fn row_starts(&self) -> Option<Vec<usize>> {
+        if self.scales.is_some() {
+            return None;
+        }
         let starts = self.view().ok()?.row_starts()?;
         Some(starts.into_iter().map(|start| start * self.stored_dtype.size()).collect())
     }
@@ -167,12 +214,23 @@ impl Slot {
         self.ops.contains(&LoadOp::AddOne)
     }
 
+    /// The shape of the elements once they are loaded: the needed one, but that a byte may hold two columns.
+    fn code_shape(&self) -> Vec<usize> {
+        let shape = self.need.shape.clone();
+        self.scales.as_ref().map_or(shape.clone(), |scales| scales.values_to_codes(shape))
+    }
+
+    /// Is all of the stored tensor needed, and nothing done to it?
+    fn is_as_stored(&self) -> bool {
+        self.ops.is_empty() && self.rows.len() == self.whole[0]
+    }
+
     fn is_in_order(&self) -> bool {
         self.ops.is_empty() || self.view().is_ok_and(|view| view.is_in_order())
     }
 
     fn needed_range(&self) -> Result<Range<u64>, String> {
-        if self.ops.is_empty() && self.rows.len() == self.whole[0] {
+        if self.is_as_stored() {
             return Ok(self.stored.range.clone());
         }
         let (span, size) = (self.view()?.span(), self.stored_dtype.size());
@@ -188,7 +246,11 @@ impl Slot {
             rows_after.push(shape[0]);
             op.stored_shape(shape)
         });
-        let mut view = View::whole(&self.stored.shape);
+        let stored = &self.stored.shape;
+        let mut view = match &self.scales {
+            Some(scales) => View::whole(&scales.code_shape(stored)),
+            None => View::whole(stored),
+        };
         for (op, rows) in self.ops.iter().zip(rows_after.into_iter().rev()) {
             view = view.after(*op, rows, self.need.key.role.index())?;
         }

@@ -116,6 +116,11 @@ impl View {
         self
     }
 
+    /// The offsets of the steps of a dimension.
+    pub(crate) fn axis(&self, index: usize) -> &[usize] {
+        &self.axes[index]
+    }
+
     /// Sizes of the dimensions.
     pub(crate) fn shape(&self) -> Vec<usize> {
         self.axes.iter().map(Vec::len).collect()
@@ -347,7 +352,8 @@ mod tests {
         let interleaved = TakeRows { groups: 24, block: 2, start: 1 };
         let experts = SelectExpert { count: 4 };
         type Chain<'a> = (&'a [usize], &'a [(LoadOp, usize)]);
-        let last_first = [(LastFirst { block: 12, last: 4 }, 24), (UnpermuteRope { head_dim: 12, rotary_dim: 4 }, 24)];
+        let last_first =
+            [(LastFirst { block: 12, last: 4 }, 24), (UnpermuteRope { head_dim: 12, rotary_dim: 4 }, 24)];
         let chains: [Chain; 18] = [
             (&[24, 3], &last_first),
             (&[48, 3], &[(ExpertRows { count: 4 }, 12), (Transpose, 3)]),

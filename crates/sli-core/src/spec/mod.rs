@@ -26,9 +26,7 @@ pub use embedding::{EmbeddingSpec, LearnedPositions};
 pub use ffn::{Activation, Ffn, MlpSpec, SparseMlpSpec};
 pub use head::{HeadSpec, HeadTransform};
 pub use mla::{IndexerSpec, MlaSpec};
-pub use moe::{
-    ExpertGroups, ExpertSpec, MoeSpec, RouterSpec, Scoring, SharedExpertSpec, Weighs,
-};
+pub use moe::{ExpertGroups, ExpertSpec, MoeSpec, RouterSpec, Scoring, SharedExpertSpec, Weighs};
 pub use norm::{NormKind, NormSpec};
 pub use residual::Residual;
 pub use rope::{RopeScaling, RopeSpec};

@@ -28,7 +28,8 @@ impl<B: SliBackend> Pipeline<'_, B> {
         let block = self.factory.block(&spec.layers[layer], &LayerTensors::new(layer, tensors))?;
         let wave_tokens = match &spec.layers[layer].ffn {
             Some(Ffn::Moe(moe)) => {
-                run.router.get_or_insert_with(|| RouterLoad::new(moe.num_experts + moe.router.identity_experts));
+                run.router
+                    .get_or_insert_with(|| RouterLoad::new(moe.num_experts + moe.router.identity_experts));
                 self.plan.wave_tokens
             }
             // A chunk that does not wait is a wave of its own.

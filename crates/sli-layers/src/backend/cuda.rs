@@ -20,7 +20,7 @@ impl SliBackend for Cuda {
 
     fn load_matrix(weight: &HostTensor, precision: Precision, device: &Device<Self>) -> DeviceMatrix {
         let half_products = precision == Precision::Bf16 && Cuda::supports_dtype(device, DType::BF16);
-        let shape = [weight.shape()[0], weight.shape()[1]];
+        let shape = weight.matrix_shape();
         let stored: Tensor<Cuda, 2> = match weight.dtype() {
             Dtype::Bf16 if half_products => {
                 let bytes = Bytes::from_shared(weight.bytes().clone(), AllocationProperty::File);

@@ -4,7 +4,7 @@ use burn::backend::Flex;
 use burn::tensor::{Bytes, DType, Device, Shape, Tensor, TensorData, TensorPrimitive};
 use burn_flex::FlexTensor;
 use half::{bf16, f16};
-use sli_core::{Dtype, HostTensor, NormSpec};
+use sli_core::{Dtype, HostTensor, NormSpec, Scales};
 use sli_kernels::{Activation, Attention, ChosenKeys, Format, Matrix, Precision, SelectiveScan};
 
 use crate::backend::{Scan, SliBackend, into_f32, recycle};
@@ -20,13 +20,29 @@ pub struct StoredMatrix {
 impl StoredMatrix {
     fn view(&self) -> Matrix<'_> {
         let weight = &self.weight;
-        let format = match weight.dtype() {
-            Dtype::Bf16 => Format::Bf16(weight.elements::<bf16>()),
-            Dtype::F16 => Format::F16(weight.elements::<f16>()),
-            Dtype::F32 => Format::F32(weight.elements::<f32>()),
-            other => unreachable!("load_matrix keeps no {other} matrix"),
+        let [rows, columns] = weight.matrix_shape();
+        let format = match (weight.scales(), weight.dtype()) {
+            (Some(Scales::Blocks { values, rows, columns }), _) => Format::Fp8E4m3 {
+                codes: weight.bytes(),
+                scales: values.elements::<f32>(),
+                block_rows: *rows,
+                block_columns: *columns,
+            },
+            (Some(Scales::Mxfp4 { exponents }), _) => {
+                Format::Mxfp4 { codes: weight.bytes(), scales: exponents.bytes() }
+            }
+            (None, Dtype::Bf16) => Format::Bf16(weight.elements::<bf16>()),
+            (None, Dtype::F16) => Format::F16(weight.elements::<f16>()),
+            (None, Dtype::F32) => Format::F32(weight.elements::<f32>()),
+            (None, Dtype::F8E4m3) => Format::Fp8E4m3 {
+                codes: weight.bytes(),
+                scales: &[1.0],
+                block_rows: rows,
+                block_columns: columns,
+            },
+            (None, other) => unreachable!("load_matrix keeps no {other} matrix"),
         };
-        Matrix { rows: weight.shape()[0], columns: weight.shape()[1], format }
+        Matrix { rows, columns, format }
     }
 }
 
@@ -69,7 +85,8 @@ impl SliBackend for Flex {
 
     fn load_matrix(weight: &HostTensor, precision: Precision, _: &Device<Self>) -> StoredMatrix {
         let weight = match weight.dtype() {
-            Dtype::Bf16 | Dtype::F16 | Dtype::F32 => weight.clone(),
+            Dtype::Bf16 | Dtype::F16 | Dtype::F32 | Dtype::F8E4m3 => weight.clone(),
+            _ if weight.scales().is_some() => weight.clone(),
             _ => HostTensor::from_vec(weight.to_f32().into_owned(), weight.shape().to_vec()),
         };
         StoredMatrix { weight, precision }

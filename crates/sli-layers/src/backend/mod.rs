@@ -181,7 +181,7 @@ pub(crate) fn vector<B: Backend>(host: &HostTensor, device: &Device<B>) -> Tenso
 
 /// A small table of weights on the device, in f32.
 pub(crate) fn table<B: Backend>(host: &HostTensor, device: &Device<B>) -> Tensor<B, 2> {
-    Tensor::from_data(TensorData::new(host.to_f32().into_owned(), [host.shape()[0], host.shape()[1]]), device)
+    Tensor::from_data(TensorData::new(host.to_f32().into_owned(), host.matrix_shape()), device)
 }
 
 /// Tensor data that is f32 by construction, as a vector.

@@ -122,7 +122,11 @@ pub(super) fn chosen_attention<B: Backend>(
         let out = weights.matmul(v) / sum;
         samples.push(out.swap_dims(0, 1).reshape([tokens, heads * attention.value_dim]));
     }
-    if samples.is_empty() { Tensor::zeros([0, heads * attention.value_dim], &device) } else { Tensor::cat(samples, 0) }
+    if samples.is_empty() {
+        Tensor::zeros([0, heads * attention.value_dim], &device)
+    } else {
+        Tensor::cat(samples, 0)
+    }
 }
 
 /// exp(score - max) and its sum; a sink joins the sum only. Rows that see nothing give zeros.

@@ -15,8 +15,16 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     model_types: &["deepseek_v2"],
     architectures: &["DeepseekV2ForCausalLM", "DeepseekV2Model"],
     known_models: &[
-        KnownModel::new("DeepSeek-V2 (236B)", "deepseek-ai/DeepSeek-V2", "6 of 160 experts from 3 of 8 groups"),
-        KnownModel::new("DeepSeek-V2-Lite", "deepseek-ai/DeepSeek-V2-Lite", "6 of 64 experts, no query latent"),
+        KnownModel::new(
+            "DeepSeek-V2 (236B)",
+            "deepseek-ai/DeepSeek-V2",
+            "6 of 160 experts from 3 of 8 groups",
+        ),
+        KnownModel::new(
+            "DeepSeek-V2-Lite",
+            "deepseek-ai/DeepSeek-V2-Lite",
+            "6 of 64 experts, no query latent",
+        ),
     ],
     spec,
     weights,

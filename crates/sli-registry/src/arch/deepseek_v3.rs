@@ -17,7 +17,11 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     model_types: &["deepseek_v3", "kimi_k2"],
     architectures: &["DeepseekV3ForCausalLM", "DeepseekV3Model"],
     known_models: &[
-        KnownModel::new("DeepSeek-V3/R1 (671B)", "deepseek-ai/DeepSeek-V3", "8 of 256 experts, 1 shared; fp8"),
+        KnownModel::new(
+            "DeepSeek-V3/R1 (671B)",
+            "deepseek-ai/DeepSeek-V3",
+            "8 of 256 experts, 1 shared; fp8",
+        ),
         KnownModel::new("Kimi-K2 (1T)", "moonshotai/Kimi-K2-Instruct", "8 of 384 experts, 1 shared; fp8"),
         KnownModel::new("Moonlight-16B-A3B", "moonshotai/Moonlight-16B-A3B", "6 of 64 experts, 2 shared"),
     ],

@@ -25,6 +25,11 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 };
 
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
+    // This is how released configs call a sigmoid with a correction.
+    let config = &match config.str_or("scoring_func", "noaux_tc")? {
+        "noaux_tc" => config.with(json!({ "scoring_func": "sigmoid" })),
+        _ => config.clone(),
+    };
     let mut spec = llama::spec(config)?;
     let windowed = json!({ "use_sliding_window": true, "max_window_layers": 62 });
     let windows = qwen2::windows(&config.with_defaults(windowed), spec.num_layers())?;

@@ -17,7 +17,11 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     architectures: &["Glm4MoeForCausalLM", "Glm4MoeModel"],
     known_models: &[
         KnownModel::new("GLM-4.5-Air (106B)", "zai-org/GLM-4.5-Air", "8 of 128 experts, 1 shared"),
-        KnownModel::new("GLM-4.5/4.6/4.7 (355B)", "zai-org/GLM-4.6", "8 of 160 experts, 1 shared; norms of heads"),
+        KnownModel::new(
+            "GLM-4.5/4.6/4.7 (355B)",
+            "zai-org/GLM-4.6",
+            "8 of 160 experts, 1 shared; norms of heads",
+        ),
     ],
     spec,
     weights,

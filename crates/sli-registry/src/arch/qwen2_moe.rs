@@ -1,7 +1,9 @@
 //! Qwen1.5 and Qwen2 with experts (Yang et al. 2024): Qwen2's attention, many small experts, and a shared one whose
 //! result each token weighs.
 
-use sli_core::{Family, Ffn, MlpSpec, ModelSpec, ProjectionBias, Result, SharedExpertSpec, TensorRole, WeightMap};
+use sli_core::{
+    Family, Ffn, MlpSpec, ModelSpec, ProjectionBias, Result, SharedExpertSpec, TensorRole, WeightMap,
+};
 
 use super::qwen3_moe::qwen_experts;
 use super::{llama, qwen2};
