@@ -47,6 +47,7 @@ pub enum TensorRole {
     AttnQNorm,
     AttnKNorm,
     AttnVNorm,
+    AttnSinks,
     AttnQHeadNorm(u32),
     AttnKHeadNorm(u32),
     RelativeBias,
@@ -302,7 +303,9 @@ impl BlockSpec {
             }
             Ffn::SparseGatedMlp(spec) => {
                 use TensorRole::{MlpDown, MlpGate, MlpUp};
-                gated(&mut needs, &spec.mlp, hidden, [MlpGate, MlpUp, MlpDown]);
+                let MlpSpec { intermediate_size, bias, .. } = spec.mlp;
+                let roles = [MlpGate, MlpUp, MlpDown];
+                feed_forward(&mut needs, intermediate_size, bias, hidden, true, roles);
             }
             Ffn::Moe(spec) => moe(&mut needs, spec, hidden),
         }
@@ -370,6 +373,9 @@ fn attention(needs: &mut Needs, spec: &AttentionSpec, hidden: usize) {
             needs.norm(AttnQNorm, norm, spec.num_heads * spec.head_dim);
             needs.norm(AttnKNorm, norm, spec.num_kv_heads * spec.head_dim);
         }
+    }
+    if spec.sinks {
+        needs.tensor(TensorRole::AttnSinks.weight(), &[spec.num_heads]);
     }
     if let PositionSpec::RelativeBias { num_buckets, .. } = spec.position {
         needs.tensor(TensorRole::RelativeBias.weight(), &[num_buckets, spec.num_heads]);
@@ -480,6 +486,7 @@ mod tests {
             position: PositionSpec::None,
             bias: ProjectionBias::qkv(true),
             qk_norm: None,
+            sinks: false,
             temperature: None,
             key_values: KeyValues::Projected,
         };

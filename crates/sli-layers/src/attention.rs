@@ -28,6 +28,8 @@ pub struct AttentionLayer<B: SliBackend> {
     output: Linear<B>,
     qk_norm: Option<QkNorms<B>>,
     relative_bias: Option<RelativeBias>,
+    /// A logit per head that takes part in the denominator only.
+    sinks: Option<Vec<f32>>,
 }
 
 impl<B: SliBackend> AttentionLayer<B> {
@@ -49,6 +51,9 @@ impl<B: SliBackend> AttentionLayer<B> {
         if let KeyValues::NormedValues { norm, .. } = spec.key_values {
             let norm = Norm::load(norm, tensors, TensorRole::AttnVNorm, device)?;
             layer.value_norm = Some(norm.over(spec.value_dim));
+        }
+        if spec.sinks {
+            layer.sinks = Some(tensors.weight(TensorRole::AttnSinks)?.to_f32().into_owned());
         }
         if let PositionSpec::RelativeBias { max_distance, bidirectional, .. } = spec.position {
             let table = tensors.weight(TensorRole::RelativeBias)?;
@@ -88,6 +93,7 @@ impl<B: SliBackend> AttentionLayer<B> {
             spec: spec.clone(),
             precision,
             qk_norm: None,
+            sinks: None,
             relative_bias: None,
         })
     }

@@ -247,6 +247,7 @@ mod tests {
             position: PositionSpec::None,
             bias: ProjectionBias::all(false),
             qk_norm: None,
+            sinks: false,
             temperature: None,
             key_values: sli_core::KeyValues::Projected,
         };

@@ -51,6 +51,7 @@ pub(crate) fn multi_head(num_heads: usize, head_dim: usize, mask: Mask, bias: bo
         position: PositionSpec::None,
         bias: ProjectionBias::all(bias),
         qk_norm: None,
+        sinks: false,
         temperature: None,
         key_values: sli_core::KeyValues::Projected,
     }

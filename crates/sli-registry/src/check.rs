@@ -3,8 +3,7 @@
 
 use sli_core::{
     AttentionSpec, BlockSpec, ExpertGroups, Ffn, Mask, Mixer, MlaSpec, ModelSpec, MoeSpec, NormSpec,
-    PositionSpec, Result,
-    RopeScaling, RopeSpec, SliError, StackSpec, Temperature, TensorNeed,
+    PositionSpec, Result, RopeScaling, RopeSpec, SliError, StackSpec, Temperature, TensorNeed,
 };
 
 use crate::config::{HfConfig, MAX_SIZE};

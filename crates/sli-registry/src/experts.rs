@@ -116,18 +116,25 @@ pub(crate) enum Fusion {
     /// Gate and up [experts, hidden, 2 inner], down [experts, inner, hidden].
     Columns,
     /// As columns, with those of gate and up taking turns.
-    TakingTurns,
+    ColumnsTakingTurns,
+    /// As rows, with those of gate and up taking turns.
+    RowsTakingTurns,
 }
 
 /// All experts of a layer in two tensors: gate with up, and down.
 pub(crate) fn fused_experts(map: &mut StackMap, moe: &MoeSpec, fusion: Fusion, gate_up: &str, down: &str) {
     use TensorRole::{ExpertDown, ExpertGate, ExpertUp};
     let (select, inner) = (LoadOp::SelectExpert { count: moe.num_experts }, moe.expert.intermediate_size());
-    let turned = (fusion != Fusion::Rows).then_some(LoadOp::Transpose);
+    let by_column = matches!(fusion, Fusion::Columns | Fusion::ColumnsTakingTurns);
+    let turned = by_column.then_some(LoadOp::Transpose);
     for (role, second) in [(ExpertGate(0), 0), (ExpertUp(0), 1)] {
         let rows = match fusion {
-            Fusion::TakingTurns => LoadOp::TakeRows { groups: inner, block: 2, start: second },
-            _ => LoadOp::TakeRows { groups: 1, block: 2 * inner, start: second * inner },
+            Fusion::ColumnsTakingTurns | Fusion::RowsTakingTurns => {
+                LoadOp::TakeRows { groups: inner, block: 2, start: second }
+            }
+            Fusion::Rows | Fusion::Columns => {
+                LoadOp::TakeRows { groups: 1, block: 2 * inner, start: second * inner }
+            }
         };
         let ops: Vec<_> = [Some(select), turned, Some(rows)].into_iter().flatten().collect();
         map.tensor(role.weight(), &[gate_up], &ops);
@@ -153,7 +160,11 @@ pub(crate) fn ignore_further_predictions(
     spec: &ModelSpec,
 ) -> Result<()> {
     let layers = spec.stacks[0].layers.len();
-    let more = config.count_or("num_nextn_predict_layers", 0)?;
+    const KEY: &str = "num_nextn_predict_layers";
+    let more = config.count_or(KEY, 0)?;
+    if more > layers {
+        return Err(config.invalid(KEY, "no more than there are layers"));
+    }
     map.ignored.extend((layers..layers + more).map(|layer| format!("{{prefix}}layers.{layer}.*")));
     Ok(())
 }

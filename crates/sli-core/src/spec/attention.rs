@@ -29,6 +29,9 @@ pub struct AttentionSpec {
     /// Where keys and values come from.
     #[serde(default, skip_serializing_if = "KeyValues::is_projected")]
     pub key_values: KeyValues,
+    /// Has each head a learned logit that takes part in the softmax's denominator only (gpt-oss)?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sinks: bool,
     /// How queries grow with their position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<Temperature>,

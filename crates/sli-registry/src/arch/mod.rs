@@ -22,6 +22,7 @@ mod glm4_moe;
 mod gpt2;
 mod gpt_bigcode;
 mod gpt_neo;
+mod gpt_oss;
 mod helium;
 mod internlm;
 mod internlm2;
@@ -31,6 +32,7 @@ mod llama;
 mod llava;
 mod mamba;
 mod megatron_bert;
+mod minimax_m2;
 mod ministral;
 mod mistral;
 mod mixtral;
@@ -39,6 +41,7 @@ mod multimodal;
 mod nemotron;
 mod neobert;
 mod nomic_bert;
+mod olmoe;
 mod openai_gpt;
 mod opt;
 mod orion;
@@ -109,6 +112,9 @@ pub const ARCHITECTURES: &[Architecture] = &[
     qwen2_moe::ARCHITECTURE,
     qwen3_moe::ARCHITECTURE,
     ernie4_5_moe::ARCHITECTURE,
+    olmoe::ARCHITECTURE,
+    gpt_oss::ARCHITECTURE,
+    minimax_m2::ARCHITECTURE,
     dots1::ARCHITECTURE,
     bert::ARCHITECTURE,
     roberta::ARCHITECTURE,

@@ -61,6 +61,7 @@ pub(crate) fn spec(layers: usize, ffn: &Ffn) -> ModelSpec {
         position: PositionSpec::None,
         bias: ProjectionBias::qkv(false),
         qk_norm: None,
+        sinks: false,
         temperature: None,
         key_values: sli_core::KeyValues::Projected,
     };
