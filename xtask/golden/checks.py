@@ -37,7 +37,8 @@ def check_every_weight_matters(model, batch):
     for name, parameter in model.named_parameters():
         gradient = parameter.grad
         if gradient is None or not gradient.any():
-            idle.append(name)
+            if not _chooses(model, batch, parameter):
+                idle.append(name)
         elif gradient.dim() > 2:
             idle += [f"{name}[{index}]" for index, part in enumerate(gradient) if not part.any()]
     if idle:
@@ -52,3 +53,17 @@ def nudged(model):
         for parameter in copied.parameters():
             parameter.mul_(1 + 1e-5 * torch.randn(parameter.shape, generator=generator))
     return copied
+
+
+@torch.no_grad()
+def _chooses(model, batch, parameter):
+    """Whether outputs change with the sign of a parameter that no gradient reaches, since it only makes choices."""
+
+    def outputs():
+        return [model(**{name: torch.tensor([ids]) for name, ids in sample.items()})[0] for sample in batch]
+
+    before = outputs()
+    parameter.neg_()
+    after = outputs()
+    parameter.neg_()
+    return any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))

@@ -246,7 +246,7 @@ impl<B: SliBackend> AttentionLayer<B> {
     }
 
     /// The shape and the rules of the attention. Prompts are found sample by sample.
-    fn kernel<'a>(&self, bias: Bias<'a>) -> Attention<'a> {
+    fn kernel<'a>(&'a self, bias: Bias<'a>) -> Attention<'a> {
         let spec = &self.spec;
         Attention {
             num_heads: spec.num_heads,
@@ -263,7 +263,7 @@ impl<B: SliBackend> AttentionLayer<B> {
                 Mask::BidirectionalSliding { reach } => sli_kernels::Mask::BidirectionalWindow(reach),
             },
             bias,
-            sinks: None,
+            sinks: self.sinks.as_deref(),
         }
     }
 }

@@ -388,7 +388,7 @@ mod tests {
         let groups = |best_of| Some(ExpertGroups { count: 3, chosen: 1, best_of });
         let spec = |best_of| RouterSpec { groups: groups(best_of), ..router(2, false) };
         // The first group has the best expert, the second the best pair.
-        let logits = [5.0, 0.0, 4.0, 3.9, 1.0, 1.0];
+        let logits = [5.0, 0.0, 4.6, 4.5, 1.0, 1.0];
         assert_eq!(route(&logits, &spec(1), None, 6).experts(), [0, 1]);
         assert_eq!(route(&logits, &spec(2), None, 6).experts(), [2, 3]);
     }

@@ -111,13 +111,11 @@ pub(crate) fn shared_expert(map: &mut StackMap, base: &str) {
 /// How a layer's experts are stored together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fusion {
-    /// Gate and up [experts, 2 inner, hidden], down [experts, hidden, inner].
-    Rows,
     /// Gate and up [experts, hidden, 2 inner], down [experts, inner, hidden].
     Columns,
-    /// As columns, with those of gate and up taking turns.
+    /// The same, with the columns of gate and up taking turns.
     ColumnsTakingTurns,
-    /// As rows, with those of gate and up taking turns.
+    /// Gate and up [experts, 2 inner, hidden] with rows taking turns, down [experts, hidden, inner].
     RowsTakingTurns,
 }
 
@@ -132,9 +130,7 @@ pub(crate) fn fused_experts(map: &mut StackMap, moe: &MoeSpec, fusion: Fusion, g
             Fusion::ColumnsTakingTurns | Fusion::RowsTakingTurns => {
                 LoadOp::TakeRows { groups: inner, block: 2, start: second }
             }
-            Fusion::Rows | Fusion::Columns => {
-                LoadOp::TakeRows { groups: 1, block: 2 * inner, start: second * inner }
-            }
+            Fusion::Columns => LoadOp::TakeRows { groups: 1, block: 2 * inner, start: second * inner },
         };
         let ops: Vec<_> = [Some(select), turned, Some(rows)].into_iter().flatten().collect();
         map.tensor(role.weight(), &[gate_up], &ops);

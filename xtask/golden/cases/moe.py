@@ -136,4 +136,91 @@ CASES = {
         },
         legacy={"experts_per_token": 2, "initial_context_length": 16},
     ),
+    "deepseek_v32": Case(
+        "Llama",
+        "DeepseekV32ForCausalLM",
+        DEEPSEEK
+        | GROUPS
+        | {"n_shared_experts": 1, "index_head_dim": 8, "index_n_heads": 16, "index_topk": 5},
+        legacy={"scoring_func": "sigmoid", "topk_method": "noaux_tc", "layer_types": None},
+        lengths=(40, 24),
+    ),
+    "glm4_moe": Case(
+        "ChatGLM",
+        "Glm4MoeForCausalLM",
+        MOE
+        | {
+            "moe_intermediate_size": 20,
+            "first_k_dense_replace": 1,
+            "n_routed_experts": 4,
+            "n_shared_experts": 1,
+            "num_experts_per_tok": 3,
+            "head_dim": 12,
+            "attention_bias": True,
+            "use_qk_norm": True,
+            "routed_scaling_factor": 1.5,
+            "rope_parameters": rope(500.0, partial_rotary_factor=0.5),
+        },
+        lengths=(40, 24),
+    ),
+    "dots1": Case(
+        "MoE",
+        "Dots1ForCausalLM",
+        MOE
+        | {
+            "moe_intermediate_size": 20,
+            "first_k_dense_replace": 1,
+            "n_routed_experts": 4,
+            "n_shared_experts": 2,
+            "num_experts_per_tok": 3,
+            "routed_scaling_factor": 1.5,
+            "sliding_window": None,
+            "layer_types": ["full_attention"] * 3,
+        },
+        legacy={"scoring_func": "noaux_tc", "layer_types": None},
+        lengths=(40, 24),
+    ),
+    "phimoe": Case(
+        "Phi",
+        "PhimoeForCausalLM",
+        MOE
+        | {
+            "intermediate_size": 20,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 2,
+            "attention_bias": True,
+            "lm_head_bias": True,
+            "router_jitter_noise": 0.2,
+            "sliding_window": None,
+        },
+    ),
+    "ernie4_5_moe": Case(
+        "MoE",
+        "Ernie4_5_MoeForCausalLM",
+        MOE
+        | {
+            "moe_intermediate_size": 20,
+            "moe_num_experts": 4,
+            "moe_k": 3,
+            "moe_num_shared_experts": 2,
+            "moe_layer_start_index": 1,
+            "moe_layer_end_index": 2,
+            "tie_word_embeddings": False,
+        },
+        lengths=(64, 60),
+    ),
+    "minimax_m2": Case(
+        "MoE",
+        "MiniMaxM2ForCausalLM",
+        MOE
+        | {
+            "intermediate_size": 20,
+            "head_dim": 12,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 3,
+            "rope_parameters": rope(500.0, partial_rotary_factor=0.5),
+        },
+        legacy={"rotary_dim": 6, "partial_rotary_factor": None, "use_qk_norm": True, "use_routing_bias": True},
+        lengths=(40, 24),
+    ),
 }

@@ -69,7 +69,7 @@ pub(crate) const GLM_SPARSE: Architecture = Architecture {
     spec: sparse,
     weights: |config, spec| {
         let mut map = latent_map(config, spec, true)?;
-        index_names(&mut map, spec, true);
+        index_names(&mut map, spec, config.bool_or("indexer_rope_interleave", true)?);
         Ok(map)
     },
 };
