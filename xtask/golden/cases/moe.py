@@ -204,7 +204,7 @@ CASES = {
             "moe_k": 3,
             "moe_num_shared_experts": 2,
             "moe_layer_start_index": 1,
-            "moe_layer_end_index": 2,
+            "moe_layer_end_index": 1,
             "tie_word_embeddings": False,
         },
         lengths=(64, 60),
