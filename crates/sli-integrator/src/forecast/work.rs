@@ -213,6 +213,10 @@ fn attention_flops(block: &BlockSpec, samples: &Samples, stack: usize) -> u64 {
             let pairs = (0..samples.len()).map(|s| visible_pairs(spec.mask, sequences.length(s) as u64));
             pair_flops(spec) * pairs.sum::<u64>()
         }
+        Mixer::Mla(spec) => {
+            let pairs = (0..samples.len()).map(|s| visible_pairs(Mask::Causal, sequences.length(s) as u64));
+            2 * (spec.num_heads * (spec.head_dim() + spec.value_dim)) as u64 * pairs.sum::<u64>()
+        }
         Mixer::Mamba1(_) => 0,
     };
     let cross = block.cross_attention.as_ref().map_or(0, |spec| {
