@@ -39,9 +39,11 @@ enum Task {
     },
     /// Write a checkpoint with random weights in the shape of a released model
     Synth {
-        /// The shape: tinyllama-1.1b, llama-6.7b
-        #[arg(long)]
+        #[arg(long, help = format!("The shape: {}", synth::SHAPES))]
         shape: String,
+        /// Write zeros, in files that are holes and take no room on disk
+        #[arg(long)]
+        sparse: bool,
         /// Where to write it
         directory: PathBuf,
     },
@@ -60,7 +62,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Taxonomy { check } => taxonomy::taxonomy(check),
         Task::Golden { arguments } => golden::golden(&arguments),
-        Task::Synth { shape, directory } => synth::synth(&shape, &directory),
+        Task::Synth { shape, sparse, directory } => synth::synth(&shape, sparse, &directory),
         Task::Bench { bench } => bench::bench(bench),
         Task::Tidy => tidy::tidy(),
         Task::CheckCuda => {

@@ -37,7 +37,7 @@ pub use model::ModelSummary;
 pub use options::{
     CancelToken, ComputeDtype, Device, HiddenDtype, HiddenStates, Logits, Placement, Pooling, RunOptions,
 };
-pub use output::{Distribution, LayerProfile, RunReport, SampleLine};
+pub use output::{Distribution, ExpertReads, LayerProfile, RouterProfile, RunReport, SampleLine};
 pub use plan::{MemoryPlan, PlanPart, default_memory};
 pub use progress::{Observer, StageInfo};
 pub use sli_core::SliError;

@@ -17,8 +17,8 @@ use crate::integrator::{RunResult, UniversalSliIntegrator};
 use crate::job::Job;
 use crate::options::{ComputeDtype, Device, HiddenDtype, Logits, RunOptions};
 use crate::output::{
-    RunReport, finished_run, output_bytes, read_samples, remove_outputs, write_profile, write_run,
-    write_samples,
+    ExpertReads, RunReport, finished_run, output_bytes, read_samples, remove_outputs, write_profile,
+    write_run, write_samples,
 };
 use crate::pipeline::{Past, Totals};
 use crate::plan::{MemoryPlan, Situation, default_memory, resident_memory};
@@ -285,6 +285,7 @@ impl<'a> Run<'a> {
             peak_memory: resident_memory().1,
             chunk_tokens: plan.chunk_tokens,
             moe: summary.moe.clone(),
+            experts: ExpertReads::sum(&totals.profiles),
             layers: totals.profiles.clone(),
             fingerprint,
         };

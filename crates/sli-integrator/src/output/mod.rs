@@ -10,7 +10,7 @@ mod stats;
 pub(crate) use directory::{output_bytes, remove_outputs};
 pub(crate) use hidden::HiddenOutput;
 pub(crate) use logits::{LogitsOutput, ScoresOutput};
-pub use report::{LayerProfile, RunReport, SampleLine};
+pub use report::{ExpertReads, LayerProfile, RouterProfile, RunReport, SampleLine};
 pub(crate) use report::{finished_run, read_samples, write_profile, write_run, write_samples};
 pub use stats::Distribution;
 pub(crate) use stats::write_stats;

@@ -56,6 +56,9 @@ pub struct RunReport {
     pub chunk_tokens: usize,
     /// About the experts, where there are any.
     pub moe: Option<MoeSummary>,
+    /// How much of all experts was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experts: Option<ExpertReads>,
     /// Seconds and bytes by stage.
     pub layers: Vec<LayerProfile>,
     /// What made this run this run; a second one with the same is not run again.
@@ -74,7 +77,10 @@ pub struct LayerProfile {
     pub distribution: Option<Distribution>,
     /// Which experts were busy.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub router: Option<RouterLoad>,
+    pub router: Option<RouterProfile>,
+    /// How much of the layer's experts was read, in this process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experts: Option<ExpertReads>,
     /// Weight bytes read.
     pub bytes: u64,
     /// Seconds that reading took, mostly beside the computing.
@@ -85,6 +91,44 @@ pub struct LayerProfile {
     pub wait_seconds: f64,
     /// Seconds of writing outputs and activations, mostly beside the computing.
     pub write_seconds: f64,
+}
+
+/// How evenly a router used its experts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouterProfile {
+    /// Tokens and weight of each expert.
+    #[serde(flatten)]
+    pub load: RouterLoad,
+    /// Entropy of the experts' shares in nats: ln(experts) when all do alike.
+    pub entropy: f64,
+    /// The share of the expert that was chosen most.
+    pub busiest_share: f64,
+}
+
+impl From<&RouterLoad> for RouterProfile {
+    fn from(load: &RouterLoad) -> Self {
+        Self { load: load.clone(), entropy: load.entropy(), busiest_share: load.busiest_share() }
+    }
+}
+
+/// How many bytes of experts were read, of how many there are. Experts that no token chose are not read; where memory
+/// does not hold all chunks at once, experts are read once for each wave of chunks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpertReads {
+    /// Bytes read.
+    pub bytes_read: u64,
+    /// Bytes of all experts.
+    pub bytes: u64,
+}
+
+impl ExpertReads {
+    /// Over all layers with experts; `None` without any.
+    pub(crate) fn sum(layers: &[LayerProfile]) -> Option<Self> {
+        layers.iter().filter_map(|layer| layer.experts).reduce(|sum, layer: Self| Self {
+            bytes_read: sum.bytes_read + layer.bytes_read,
+            bytes: sum.bytes + layer.bytes,
+        })
+    }
 }
 
 /// A line of samples.jsonl.

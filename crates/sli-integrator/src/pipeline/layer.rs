@@ -114,7 +114,9 @@ impl<B: SliBackend> Pipeline<'_, B> {
         let requests: Vec<_> = chosen.iter().map(|e| ReadRequest::Group(place, Group::Expert(*e))).collect();
         self.stream.enqueue_urgent(requests.iter().cloned());
         for (expert, request) in chosen.into_iter().zip(requests) {
-            let tensors = LayerTensors::new(layer, self.take(run, &request)?);
+            let tensors = self.take(run, &request)?;
+            run.expert_bytes += tensors.bytes_read();
+            let tensors = LayerTensors::new(layer, tensors);
             let module = block.expert(expert, &tensors)?;
             for (_, pending, _) in waiting.iter_mut() {
                 pending.apply(expert, &module);

@@ -27,7 +27,7 @@ use crate::chunks::{Chunk, Chunks};
 use crate::dataset::{Samples, TokenSequences};
 use crate::model::OpenModel;
 use crate::options::{HiddenDtype, RunOptions};
-use crate::output::{Distribution, HiddenOutput, LayerProfile, write_stats};
+use crate::output::{Distribution, ExpertReads, HiddenOutput, LayerProfile, RouterProfile, write_stats};
 use crate::plan::MemoryPlan;
 use crate::progress::StageInfo;
 
@@ -99,6 +99,7 @@ struct StageRun {
     moments: Option<ChannelMoments>,
     router: Option<RouterLoad>,
     bytes: u64,
+    expert_bytes: u64,
     read: Duration,
     wait: Duration,
     started: Instant,
@@ -180,6 +181,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
             moments,
             router: None,
             bytes: 0,
+            expert_bytes: 0,
             read: Duration::ZERO,
             wait: Duration::ZERO,
             started: Instant::now(),
@@ -389,8 +391,9 @@ impl<B: SliBackend> Pipeline<'_, B> {
             name: run.name.clone(),
             kind: run.stage.kind(spec),
             distribution: run.moments.as_ref().map(Distribution::new),
-            router: run.router.clone(),
+            router: run.router.as_ref().map(RouterProfile::from),
             bytes: run.bytes,
+            experts: run.router.as_ref().map(|_| self.expert_reads(&run)),
             read_seconds: run.read.as_secs_f64(),
             compute_seconds: elapsed.saturating_sub(run.wait).as_secs_f64(),
             wait_seconds: run.wait.as_secs_f64(),
@@ -404,6 +407,14 @@ impl<B: SliBackend> Pipeline<'_, B> {
             self.writer.flush()?;
         }
         Ok(())
+    }
+
+    /// How much of a layer's experts was read.
+    fn expert_reads(&self, run: &StageRun) -> ExpertReads {
+        let (layout, place) = (&self.model.layout, run.stage.place());
+        let experts = layout.groups(place).filter(|group| matches!(group, Group::Expert(_)));
+        let bytes = experts.map(|expert| layout.group_bytes(place, expert)).sum();
+        ExpertReads { bytes_read: run.expert_bytes, bytes }
     }
 
     fn sequences(&self, stack: usize) -> &TokenSequences {
