@@ -18,6 +18,7 @@ const SHARED: &[(&str, &str)] = &[
     ("yi", "llama"),
     ("deci", "llama"),
     ("arcee", "nemotron"),
+    ("minicpm", "granite"),
     ("ministral", "mistral_sliding"),
     ("neobert", "eurobert"),
     ("mistral3", "mistral_full_headdim"),

@@ -62,7 +62,7 @@ def load(case, directory):
     model, report = case.model_class().from_pretrained(
         directory,
         dtype=torch.float32,
-        attn_implementation="eager",
+        attn_implementation=case.attention,
         experts_implementation="eager",
         output_loading_info=True,
     )

@@ -48,6 +48,7 @@ pub enum TensorRole {
     AttnKNorm,
     AttnVNorm,
     AttnSinks,
+    AttnOutNorm,
     AttnQHeadNorm(u32),
     AttnKHeadNorm(u32),
     RelativeBias,
@@ -377,6 +378,9 @@ fn attention(needs: &mut Needs, spec: &AttentionSpec, hidden: usize) {
     if spec.sinks {
         needs.tensor(TensorRole::AttnSinks.weight(), &[spec.num_heads]);
     }
+    if let Some(norm) = &spec.output_norm {
+        needs.norm(TensorRole::AttnOutNorm, norm, spec.num_heads * spec.value_dim);
+    }
     if let PositionSpec::RelativeBias { num_buckets, .. } = spec.position {
         needs.tensor(TensorRole::RelativeBias.weight(), &[num_buckets, spec.num_heads]);
     }
@@ -487,6 +491,8 @@ mod tests {
             bias: ProjectionBias::qkv(true),
             qk_norm: None,
             sinks: false,
+            clip: None,
+            output_norm: None,
             temperature: None,
             key_values: KeyValues::Projected,
         };

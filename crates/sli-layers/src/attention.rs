@@ -4,6 +4,7 @@ use burn::tensor::{Device, Tensor, s};
 use sli_core::{AttentionSpec, KeyValues, Mask, PositionSpec, Prompt, PromptSpan, Result, TensorRole};
 use sli_kernels::{Attention, Bias, Precision};
 
+use crate::alibi::AlibiBias;
 use crate::backend::SliBackend;
 use crate::carried::Carried;
 use crate::context::{ChunkContext, EncoderOutput};
@@ -27,6 +28,7 @@ pub struct AttentionLayer<B: SliBackend> {
     value_norm: Option<Norm<B>>,
     output: Linear<B>,
     qk_norm: Option<QkNorms<B>>,
+    output_norm: Option<Norm<B>>,
     relative_bias: Option<RelativeBias>,
     /// A logit per head that takes part in the denominator only.
     sinks: Option<Vec<f32>>,
@@ -54,6 +56,9 @@ impl<B: SliBackend> AttentionLayer<B> {
         }
         if spec.sinks {
             layer.sinks = Some(tensors.weight(TensorRole::AttnSinks)?.to_f32().into_owned());
+        }
+        if let Some(norm) = spec.output_norm {
+            layer.output_norm = Some(Norm::load(norm, tensors, TensorRole::AttnOutNorm, device)?);
         }
         if let PositionSpec::RelativeBias { max_distance, bidirectional, .. } = spec.position {
             let table = tensors.weight(TensorRole::RelativeBias)?;
@@ -94,6 +99,7 @@ impl<B: SliBackend> AttentionLayer<B> {
             precision,
             qk_norm: None,
             sinks: None,
+            output_norm: None,
             relative_bias: None,
         })
     }
@@ -109,17 +115,27 @@ impl<B: SliBackend> AttentionLayer<B> {
         let table = self.rotation(context);
         let query_norm = self.qk_norm.as_ref().map(|norms| &norms.query);
         let mut query =
-            self.placed(self.query.forward(x.clone()), spec.num_heads, query_norm, table.as_ref());
+            self.placed(self.project(&self.query, x.clone()), spec.num_heads, query_norm, table.as_ref());
         let (key, value) = self.key_values(x, carried, table.as_ref());
         if let Some(temperature) = spec.temperature {
             query = query * context.per_position(|position| temperature.factor(position) as f32);
         }
-        if let Mask::Prompt(prompt) = &spec.mask {
-            return self.output.forward(self.attend_prompts(*prompt, query, key, value, context));
+        let mixed = match &spec.mask {
+            Mask::Prompt(prompt) => self.attend_prompts(*prompt, query, key, value, context),
+            _ => self.attend(query, key, value, context.offsets, context.offsets, context.longest_sample()),
+        };
+        self.output.forward(match &self.output_norm {
+            Some(norm) => norm.forward(mixed),
+            None => mixed,
+        })
+    }
+
+    /// A projection of each token, clipped where the spec says so.
+    fn project(&self, linear: &Linear<B>, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        match self.spec.clip {
+            Some(clip) => linear.forward(x).clamp(-clip, clip),
+            None => linear.forward(x),
         }
-        let mixed =
-            self.attend(query, key, value, context.offsets, context.offsets, context.longest_sample());
-        self.output.forward(mixed)
     }
 
     /// Keys and values, [tokens, kv heads * dim] each: the layer's own, or those that an earlier one kept.
@@ -134,9 +150,9 @@ impl<B: SliBackend> AttentionLayer<B> {
             let KeyValues::Reused { slot } = spec.key_values else { unreachable!("keys are projected") };
             return (carried.get(&format!("keys.{slot}")), carried.get(&format!("values.{slot}")));
         };
-        let key = key.forward(x.clone());
+        let key = self.project(key, x.clone());
         let value = match &self.value {
-            Some(value) => value.forward(x),
+            Some(value) => self.project(value, x),
             None => key.clone(),
         };
         let value = match &self.value_norm {
@@ -186,7 +202,7 @@ impl<B: SliBackend> AttentionLayer<B> {
                     |positions: &[u32]| context.rope.for_tokens(rope, context.offsets, Some(positions));
                 Some(table(&text).beside(&table(&answer)))
             }
-            PositionSpec::None | PositionSpec::RelativeBias { .. } => None,
+            PositionSpec::None | PositionSpec::Alibi(_) | PositionSpec::RelativeBias { .. } => None,
         }
     }
 
@@ -237,11 +253,18 @@ impl<B: SliBackend> AttentionLayer<B> {
         longest_sample: usize,
     ) -> Tensor<B, 2> {
         let distances = self.relative_bias.as_ref().map(|bias| bias.by_distance(longest_sample));
-        let attention = self.kernel(distances.as_ref().map_or(Bias::None, |d| Bias::Distance {
-            table: &d.values,
-            span: d.span,
-            first: d.first,
-        }));
+        let alibi = match self.spec.position {
+            PositionSpec::Alibi(alibi) => {
+                Some(AlibiBias::new(alibi, self.spec.num_heads, self.spec.scale, longest_sample))
+            }
+            _ => None,
+        };
+        let bias = match (&distances, &alibi) {
+            (Some(d), _) => Bias::Distance { table: &d.values, span: d.span, first: d.first },
+            (None, Some(alibi)) => alibi.kernel(),
+            (None, None) => Bias::None,
+        };
+        let attention = self.kernel(bias);
         B::packed_attention(&attention, query, key, value, query_offsets, key_offsets, self.precision)
     }
 

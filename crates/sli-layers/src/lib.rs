@@ -20,6 +20,7 @@
 //! assert_eq!(Flex::to_host(norm.forward(x)), [1.0, 2.0]);
 //! ```
 
+mod alibi;
 mod altup;
 mod attention;
 mod backend;

@@ -248,6 +248,8 @@ mod tests {
             bias: ProjectionBias::all(false),
             qk_norm: None,
             sinks: false,
+            clip: None,
+            output_norm: None,
             temperature: None,
             key_values: sli_core::KeyValues::Projected,
         };

@@ -52,6 +52,8 @@ pub(crate) fn multi_head(num_heads: usize, head_dim: usize, mask: Mask, bias: bo
         bias: ProjectionBias::all(bias),
         qk_norm: None,
         sinks: false,
+        clip: None,
+        output_norm: None,
         temperature: None,
         key_values: sli_core::KeyValues::Projected,
     }
@@ -112,6 +114,18 @@ pub(crate) fn set_norm(spec: &mut ModelSpec, norm: NormSpec) {
     for stack in &mut spec.stacks {
         stack.final_norm = Some(norm);
         stack.layers.iter_mut().for_each(|block| block.norm = norm);
+    }
+}
+
+/// Another way of joining branches, in every layer.
+pub(crate) fn set_residual(spec: &mut ModelSpec, residual: Residual) {
+    layers(spec).for_each(|(_, block)| block.residual = residual);
+}
+
+/// Token rows multiplied by the root of their width.
+pub(crate) fn scale_embedding_by_root(spec: &mut ModelSpec) {
+    for stack in &mut spec.stacks {
+        stack.embedding.scale = Some((stack.hidden_size as f64).sqrt());
     }
 }
 

@@ -51,8 +51,10 @@ fn check_attention(spec: &AttentionSpec) -> Result<(), String> {
     if !(1..=MAX_SIZE).contains(&width) {
         return Err(format!("{queries} heads of {} make no attention", spec.head_dim));
     }
-    if let Some(norm) = &spec.qk_norm {
-        check_norm(&norm.norm())?;
+    let norms = [spec.qk_norm.map(|norm| norm.norm()), spec.output_norm];
+    norms.iter().flatten().try_for_each(check_norm)?;
+    if spec.clip.is_some_and(|clip| clip <= 0.0) {
+        return Err("a clip of projections that is not positive leaves nothing of them".into());
     }
     if let Mask::Sliding { window: 0 } | Mask::Chunked { size: 0 } = spec.mask {
         return Err("an attention window of 0 sees nothing".into());
@@ -63,7 +65,7 @@ fn check_attention(spec: &AttentionSpec) -> Result<(), String> {
         );
     }
     match &spec.position {
-        PositionSpec::None => Ok(()),
+        PositionSpec::None | PositionSpec::Alibi(_) => Ok(()),
         PositionSpec::Rope(rope) => check_rope(rope, spec.head_dim),
         PositionSpec::RopeInBlocks { rope, .. } if 2 * rope.rotary_dim == spec.head_dim => {
             check_rope(rope, spec.head_dim)

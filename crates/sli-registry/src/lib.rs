@@ -38,6 +38,7 @@ mod quantization;
 mod registry;
 mod rope;
 mod taxonomy;
+mod windows;
 
 pub use arch::ARCHITECTURES;
 pub use architecture::{Architecture, KnownModel};

@@ -82,6 +82,22 @@ pub(crate) fn head_norms(map: &mut StackMap) {
     modules(map, "{prefix}layers.{layer}.self_attn.", &names);
 }
 
+/// Norms on the output of each branch, in OLMo 2 and its relatives.
+pub(crate) fn norm_branches(map: &mut StackMap) {
+    let names = [
+        (TensorRole::MixerOutNorm, "post_attention_layernorm"),
+        (TensorRole::FfnOutNorm, "post_feedforward_layernorm"),
+    ];
+    modules(map, "{prefix}layers.{layer}.", &names);
+}
+
+/// Maps each role to the norm of its name under `base`, whose weight is stored as an offset from one.
+pub(crate) fn norms_from_one(map: &mut StackMap, base: &str, names: &[(TensorRole, &str)]) {
+    for (role, name) in names {
+        map.tensor(role.weight(), &[&format!("{base}{name}.weight")], &[LoadOp::AddOne]);
+    }
+}
+
 /// The head of RoBERTa and its relatives.
 pub(crate) fn roberta_head(map: &mut WeightMap, tied: bool) {
     use TensorRole::{HeadDense, HeadNorm, LmHead};

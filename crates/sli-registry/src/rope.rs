@@ -19,6 +19,13 @@ pub(crate) fn rope(config: &HfConfig, head_dim: usize) -> Result<RopeSpec> {
     rope_of(config, section.as_ref(), head_dim)
 }
 
+/// The same where the layers of a type have rotations of their own: `rope_parameters.TYPE`, if there is such a section.
+pub(crate) fn rope_of_type(config: &HfConfig, layer_type: &str, head_dim: usize) -> Result<Option<RopeSpec>> {
+    let Some(sections) = config.section("rope_parameters")? else { return Ok(None) };
+    let Some(section) = sections.section(layer_type)? else { return Ok(None) };
+    rope_of(config, Some(&section), head_dim).map(Some)
+}
+
 /// What `section` says, else the keys beside it.
 fn rope_of(config: &HfConfig, section: Option<&HfConfig>, head_dim: usize) -> Result<RopeSpec> {
     let top_theta = config.optional_f64("rope_theta")?;
@@ -37,6 +44,9 @@ fn rope_of(config: &HfConfig, section: Option<&HfConfig>, head_dim: usize) -> Re
     let theta = section.optional_f64("rope_theta")?.or(top_theta).unwrap_or(DEFAULT_THETA);
     let share = section.optional_f64("partial_rotary_factor")?.or(top_share);
     let rotary_dim = rotary_dim(config, head_dim, share)?;
+    if let Some(theta) = raised_theta(section, theta, rotary_dim)? {
+        return Ok(RopeSpec { theta, rotary_dim, scaling: RopeScaling::None });
+    }
     match scaling(config, section)? {
         // Here the share is one of frequencies, in a head that is rotated as a whole.
         RopeScaling::Proportional { factor, .. } => {
@@ -45,6 +55,23 @@ fn rope_of(config: &HfConfig, section: Option<&HfConfig>, head_dim: usize) -> Re
             Ok(RopeSpec { theta, rotary_dim: head_dim, scaling })
         }
         scaling => Ok(RopeSpec { theta, rotary_dim, scaling }),
+    }
+}
+
+/// The base raised once and for all, where "dynamic" scaling has a fixed `alpha` (Hunyuan).
+fn raised_theta(section: &HfConfig, theta: f64, rotary_dim: usize) -> Result<Option<f64>> {
+    let key = section.first_of(&["rope_type", "type"]);
+    let alpha = section.optional_f64("alpha")?.filter(|alpha| *alpha != 0.0);
+    match (section.str_or(key, "default")?, alpha) {
+        ("dynamic", Some(_)) if rotary_dim <= 2 => {
+            Err(section.error("dynamic rotary scaling needs more than 2 rotated dimensions"))
+        }
+        ("dynamic", Some(alpha)) => {
+            section.ignore(&["factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "type"]);
+            let dim = rotary_dim as f64;
+            Ok(Some(theta * alpha.powf(dim / (dim - 2.0))))
+        }
+        _ => Ok(None),
     }
 }
 

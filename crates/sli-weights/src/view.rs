@@ -354,7 +354,8 @@ mod tests {
         type Chain<'a> = (&'a [usize], &'a [(LoadOp, usize)]);
         let last_first =
             [(LastFirst { block: 12, last: 4 }, 24), (UnpermuteRope { head_dim: 12, rotary_dim: 4 }, 24)];
-        let chains: [Chain; 18] = [
+        let chains: [Chain; 19] = [
+            (&[4, 8], &[(experts, 8), (rope, 8)]),
             (&[24, 3], &last_first),
             (&[48, 3], &[(ExpertRows { count: 4 }, 12), (Transpose, 3)]),
             (&[32, 3], &[(JoinRopeHalves { head_dim: 16 }, 32)]),

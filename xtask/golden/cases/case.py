@@ -43,6 +43,8 @@ class Case:
     """`{name: (dtype, shape)}` of tensors that released checkpoints hold and no forward pass uses."""
     layers: str = ""
     """Path of the list of layers below the stack, where it is not the first list of that length."""
+    attention: str = "eager"
+    """The implementation of attention, by its name in transformers."""
     dtype: str = "F32"
     lengths: tuple = (12, 8)
     """Tokens of each sample."""

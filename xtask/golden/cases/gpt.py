@@ -125,6 +125,27 @@ CASES = {
         "FalconForCausalLM",
         FALCON | {"alibi": True, "bias": True, "multi_query": False, "parallel_attn": False},
         legacy={"num_kv_heads": None, "ffn_hidden_size": None, "rope_theta": None},
+        # Transformers' eager code adds the bias a second time, with the mask; what it runs by default, and what the
+        # model was released with, adds it once.
+        attention="sdpa",
+    ),
+    "gpt_neox_japanese": gpt(
+        "GPTNeoXJapaneseForCausalLM",
+        TOKENS
+        | {
+            "hidden_size": 32,
+            "intermediate_multiple_size": 2,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 64,
+            "layer_norm_eps": 1e-3,
+            "rope_parameters": rope(500.0, partial_rotary_factor=0.5),
+        },
+        legacy={"rope_theta": None, "partial_rotary_factor": None, "rotary_emb_base": 500.0, "rotary_pct": 0.5},
+    ),
+    "nanochat": gpt(
+        "NanoChatForCausalLM",
+        DECODER | {"rms_norm_eps": 1e-3, "final_logit_softcapping": 3.0, "rope_parameters": rope(500.0)},
     ),
     "mpt": gpt(
         "MptForCausalLM",
@@ -135,7 +156,8 @@ CASES = {
             "n_layers": 2,
             "max_seq_len": 16,
             "layer_norm_epsilon": 1e-3,
-            "attn_config": {"clip_qkv": 0.8, "alibi_bias_max": 4},
+            # Transformers leaves `alibi_bias_max` aside; the code that the models were released with does not.
+            "attn_config": {"clip_qkv": 0.8},
         },
     ),
     "persimmon": gpt("PersimmonForCausalLM", NEOX | {"rope_parameters": rope(500.0, partial_rotary_factor=0.75)}),

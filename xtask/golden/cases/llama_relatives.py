@@ -34,6 +34,29 @@ CASES = {
     ),
     "olmo": relative("OlmoForCausalLM", DECODER | {"clip_qkv": 0.8, "rope_parameters": rope(500.0)}),
     "olmo2": relative("Olmo2ForCausalLM", RMS),
+    # From a released config, transformers gives the layers with a window its default base: here it is the same.
+    "olmo3": relative(
+        "Olmo3ForCausalLM",
+        DECODER
+        | {
+            "rms_norm_eps": 1e-3,
+            "sliding_window": 4,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "rope_parameters": {
+                "full_attention": rope(500000.0, "yarn", factor=4.0, original_max_position_embeddings=16),
+                "sliding_attention": rope(500000.0),
+            },
+        },
+        legacy={
+            "rope_theta": 500000.0,
+            "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
+        },
+    ),
+    "hunyuan_v1_dense": relative(
+        "HunYuanDenseV1ForCausalLM",
+        DECODER
+        | {"rms_norm_eps": 1e-3, "head_dim": 12, "rope_parameters": rope(500.0, "dynamic", alpha=20.0, factor=1.0)},
+    ),
     "cohere": relative(
         "CohereForCausalLM", LAYER_NORM | {"use_qk_norm": True, "logit_scale": 0.25, "tie_word_embeddings": True}
     ),

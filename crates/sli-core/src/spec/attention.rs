@@ -32,6 +32,12 @@ pub struct AttentionSpec {
     /// Has each head a learned logit that takes part in the softmax's denominator only (gpt-oss)?
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sinks: bool,
+    /// Queries, keys and values are kept within plus and minus this, right after their projections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
+    /// Over all heads' outputs together, before the output projection (BitNet).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_norm: Option<NormSpec>,
     /// How queries grow with their position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<Temperature>,
@@ -203,6 +209,8 @@ pub enum Position {
         /// How answers are told from prompts.
         prompt: Prompt,
     },
+    /// A bias in proportion to the distance, with a slope per head (Press et al. 2021).
+    Alibi(Alibi),
     /// A learned bias per head and bucket of the distance j - i (Raffel et al. 2020, T5).
     RelativeBias {
         /// Rows of the table.
@@ -212,6 +220,24 @@ pub enum Position {
         /// Do keys after the query have buckets of their own?
         bidirectional: bool,
     },
+}
+
+/// Whose slopes, and how they are added.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Alibi {
+    /// slope * (j - i) is added to the scaled scores. Head h of n has the slope 2^(-8 h / n); where n is no power of
+    /// two, those of the next smaller one come first and then every other one of its double (BLOOM, Baichuan-13B).
+    Standard,
+    /// The same with slopes 2^(-max_bias h / n); where n is no power of two, every other slope of the next larger one
+    /// comes first, beginning with the second (MPT).
+    Interleaved {
+        /// The exponent of the last slope.
+        max_bias: f64,
+    },
+    /// Standard slopes, rounded to bf16 as are their products with j, which are added before the scores are scaled
+    /// (Falcon).
+    Rounded,
 }
 
 /// Norms on queries and keys before they meet.

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 pub use altup::{AltUpSpec, LayerInputSpec, LayerInputs};
 pub use attention::{
-    AttentionSpec, KeyValues, Mask, Position as PositionSpec, ProjectionBias, Prompt, PromptSpan, QkNorm,
-    Temperature,
+    Alibi, AttentionSpec, KeyValues, Mask, Position as PositionSpec, ProjectionBias, Prompt, PromptSpan,
+    QkNorm, Temperature,
 };
 pub use embedding::{EmbeddingSpec, LearnedPositions};
 pub use ffn::{Activation, Ffn, MlpSpec, SparseMlpSpec};

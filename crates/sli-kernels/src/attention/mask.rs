@@ -56,4 +56,11 @@ pub enum Bias<'a> {
         /// The distance `j - i` that the table begins with.
         first: isize,
     },
+    /// A value for each head and key, `table[h * span + j]`, whatever the query.
+    Key {
+        /// `[heads, span]`.
+        table: &'a [f32],
+        /// Keys in the table, at least as many as any sample has.
+        span: usize,
+    },
 }

@@ -126,6 +126,13 @@ fn check(
         Bias::Alibi { slopes, .. } => {
             assert_eq!(slopes.len(), num_heads, "attention: one slope for each head")
         }
+        Bias::Key { table, span } => {
+            let longest = key_offsets.windows(2).map(|rows| rows[1] - rows[0]).max().unwrap_or(0);
+            assert!(
+                span >= longest && table.len() == num_heads * span,
+                "attention: bias is not [{num_heads}, {longest} or more]"
+            );
+        }
         Bias::Distance { table, span, .. } => {
             assert!(
                 span > 0 && table.len() == num_heads * span,

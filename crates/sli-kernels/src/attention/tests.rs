@@ -33,6 +33,7 @@ fn reference(
                         Bias::None => 0.0,
                         Bias::Alibi { slopes, symmetric: true } => -slopes[head] * (x - y).abs() as f32,
                         Bias::Alibi { slopes, symmetric: false } => slopes[head] * (y - x) as f32,
+                        Bias::Key { table, span } => table[head * span + j],
                         Bias::Distance { table, span, first } => {
                             table[head * span + (y - x - first as i64).clamp(0, span as i64 - 1) as usize]
                         }
@@ -143,11 +144,14 @@ fn biases_caps_and_sinks_agree_with_the_definition() {
     let slopes = [0.5, 0.03];
     let sinks = [1.0, -2.0];
     let table = Random::new(5).values(2 * 61);
+    let longest = offsets.windows(2).map(|rows| rows[1] - rows[0]).max().unwrap();
+    let by_key = Random::new(6).values(2 * longest);
     for (bias, mask) in [
         (Bias::Alibi { slopes: &slopes, symmetric: false }, Mask::Causal),
         (Bias::Alibi { slopes: &slopes, symmetric: true }, Mask::Bidirectional),
         (Bias::Distance { table: &table, span: 61, first: -30 }, Mask::Bidirectional),
         (Bias::Distance { table: &table, span: 61, first: -60 }, Mask::Causal),
+        (Bias::Key { table: &by_key, span: longest }, Mask::Causal),
     ] {
         for (softcap, sinks) in [(None, None), (Some(2.0), None), (Some(5.0), Some(&sinks[..]))] {
             compare(&Attention { bias, mask, softcap, sinks, ..plain(2, 1, 16, 16) }, &offsets, &offsets);

@@ -236,6 +236,9 @@ impl QueryTile<'_> {
                             if symmetric { s.sub(s.splat(0.0), s.abs(distance)) } else { distance };
                         score = s.mul_add(distance, s.splat(slopes[self.head]), score);
                     }
+                    Bias::Key { table, span } => {
+                        score = s.add(score, s.splat(table[self.head * span + j]));
+                    }
                     Bias::Distance { .. } => {
                         score = s.add(score, s.load(&by_distance[block + count - 1 - j + lane..]));
                     }

@@ -178,11 +178,12 @@ fn bias_table<B: Backend>(
     keys: usize,
     device: &Device<B>,
 ) -> Option<Tensor<B, 3>> {
-    let value = |head: usize, distance: isize| match a.bias {
-        Bias::None => 0.0,
-        Bias::Alibi { slopes, symmetric: false } => slopes[head] * distance as f32,
-        Bias::Alibi { slopes, symmetric: true } => -slopes[head] * distance.unsigned_abs() as f32,
-        Bias::Distance { table, span, first } => table[head * span + (distance - first) as usize],
+    let value = |head: usize, i: isize, j: isize| match (a.bias, j - i) {
+        (Bias::None, _) => 0.0,
+        (Bias::Alibi { slopes, symmetric: false }, distance) => slopes[head] * distance as f32,
+        (Bias::Alibi { slopes, symmetric: true }, distance) => -slopes[head] * distance.unsigned_abs() as f32,
+        (Bias::Distance { table, span, first }, distance) => table[head * span + (distance - first) as usize],
+        (Bias::Key { table, span }, _) => table[head * span + j as usize],
     };
     if matches!(a.bias, Bias::None) {
         return None;
@@ -190,7 +191,7 @@ fn bias_table<B: Backend>(
     let mut values = Vec::with_capacity(a.num_heads * queries * keys);
     for head in 0..a.num_heads {
         for i in 0..queries as isize {
-            values.extend((0..keys as isize).map(|j| value(head, j - i)));
+            values.extend((0..keys as isize).map(|j| value(head, i, j)));
         }
     }
     Some(Tensor::from_data(TensorData::new(values, [a.num_heads, queries, keys]), device))

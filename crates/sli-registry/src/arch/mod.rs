@@ -5,8 +5,12 @@ mod arcee;
 mod baichuan;
 mod bart;
 mod bert;
+mod bloom;
 mod chatglm;
 mod chatglm_6b;
+mod codegen;
+mod cohere;
+mod cohere2;
 mod deci;
 mod deepseek;
 mod deepseek_v2;
@@ -17,13 +21,24 @@ mod ernie4_5;
 mod ernie4_5_moe;
 mod eurobert;
 mod exaone;
+mod exaone4;
+mod falcon;
+mod gemma;
+mod gemma2;
+mod gemma3;
 mod glm;
+mod glm4;
 mod glm4_moe;
 mod gpt2;
 mod gpt_bigcode;
 mod gpt_neo;
+mod gpt_neox;
+mod gpt_neox_japanese;
 mod gpt_oss;
+mod gptj;
+mod granite;
 mod helium;
+mod hunyuan_v1_dense;
 mod internlm;
 mod internlm2;
 mod internlm3;
@@ -32,20 +47,27 @@ mod llama;
 mod llava;
 mod mamba;
 mod megatron_bert;
+mod minicpm;
 mod minimax_m2;
 mod ministral;
 mod mistral;
 mod mixtral;
 mod mpnet;
+mod mpt;
 mod multimodal;
+mod nanochat;
 mod nemotron;
 mod neobert;
 mod nomic_bert;
+mod olmo;
+mod olmo2;
+mod olmo3;
 mod olmoe;
 mod openai_gpt;
 mod opt;
 mod orion;
 mod persimmon;
+mod phi;
 mod phi3;
 mod phimoe;
 mod qwen;
@@ -90,10 +112,26 @@ pub const ARCHITECTURES: &[Architecture] = &[
     helium::ARCHITECTURE,
     ernie4_5::ARCHITECTURE,
     smollm3::ARCHITECTURE,
+    granite::ARCHITECTURE,
+    minicpm::ARCHITECTURE,
+    olmo::ARCHITECTURE,
+    olmo2::ARCHITECTURE,
+    olmo3::ARCHITECTURE,
+    exaone4::ARCHITECTURE,
+    hunyuan_v1_dense::ARCHITECTURE,
+    cohere::ARCHITECTURE,
+    cohere2::ARCHITECTURE,
     gpt2::ARCHITECTURE,
     openai_gpt::ARCHITECTURE,
     gpt_neo::ARCHITECTURE,
     gpt_bigcode::ARCHITECTURE,
+    gptj::ARCHITECTURE,
+    codegen::ARCHITECTURE,
+    gpt_neox::ARCHITECTURE,
+    gpt_neox_japanese::ARCHITECTURE,
+    falcon::ARCHITECTURE,
+    mpt::ARCHITECTURE,
+    nanochat::ARCHITECTURE,
     persimmon::ARCHITECTURE,
     qwen::ARCHITECTURE,
     qwen2::ARCHITECTURE,
@@ -137,5 +175,11 @@ pub const ARCHITECTURES: &[Architecture] = &[
     deepseek_v3::GLM_SPARSE,
     phi3::ARCHITECTURE,
     phimoe::ARCHITECTURE,
+    glm4::ARCHITECTURE,
+    phi::ARCHITECTURE,
+    gemma::ARCHITECTURE,
+    gemma2::ARCHITECTURE,
+    gemma3::ARCHITECTURE,
+    bloom::ARCHITECTURE,
     opt::ARCHITECTURE,
 ];

@@ -2,12 +2,13 @@
 //! an MLP without gate, and half of each head rotated.
 
 use serde_json::json;
-use sli_core::{Family, LoadOp, ModelSpec, NormSpec, Result, TensorRole, WeightMap};
+use sli_core::{Family, ModelSpec, NormSpec, Result, TensorRole, WeightMap};
 
 use super::llama;
 use crate::architecture::{Architecture, KnownModel};
 use crate::blocks::{remove_gates, set_norm};
 use crate::config::HfConfig;
+use crate::maps::norms_from_one;
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "nemotron",
@@ -31,12 +32,11 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
 fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     use TensorRole::{FfnNorm, FinalNorm, MixerNorm};
     let mut map = llama::weights(config, spec)?;
-    for (role, name) in [
-        (MixerNorm, "{prefix}layers.{layer}.input_layernorm.weight"),
-        (FfnNorm, "{prefix}layers.{layer}.post_attention_layernorm.weight"),
-        (FinalNorm, "{prefix}norm.weight"),
-    ] {
-        map.stacks[0].tensor(role.weight(), &[name], &[LoadOp::AddOne]);
-    }
+    let names = [
+        (MixerNorm, "layers.{layer}.input_layernorm"),
+        (FfnNorm, "layers.{layer}.post_attention_layernorm"),
+        (FinalNorm, "norm"),
+    ];
+    norms_from_one(&mut map.stacks[0], "{prefix}", &names);
     Ok(map)
 }

@@ -45,6 +45,7 @@ const TRAINING: &[&str] = &[
     "dropout",
     "dropout_rate",
     "emb_dropout_prob",
+    "emb_pdrop",
     "embd_pdrop",
     "embed_dropout",
     "embedding_dropout",
@@ -68,6 +69,7 @@ const TRAINING: &[&str] = &[
 
 /// What a call returns besides the result, and how its work is cut up.
 const OUTPUT: &[&str] = &[
+    "cache_implementation",
     "chunk_size_feed_forward",
     "output_attentions",
     "output_hidden_states",

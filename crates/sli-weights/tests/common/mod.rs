@@ -62,6 +62,8 @@ pub(crate) fn spec(layers: usize, ffn: &Ffn) -> ModelSpec {
         bias: ProjectionBias::qkv(false),
         qk_norm: None,
         sinks: false,
+        clip: None,
+        output_norm: None,
         temperature: None,
         key_values: sli_core::KeyValues::Projected,
     };
