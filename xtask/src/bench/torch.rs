@@ -49,7 +49,7 @@ impl Side {
 }
 
 pub(crate) fn torch(python: &str, threads: usize, words: &[String]) -> Result {
-    let script = root().join("xtask/src/bench/torch.py");
+    let script = root().join("xtask/src/bench/torch_cases.py");
     let mut torch = Side::start(Command::new(python).arg(&script).arg(threads.to_string()))?;
     let version = torch.line().map_err(|_| {
         format!("{python} cannot import torch; name one that can: cargo xtask bench torch --python PYTHON")

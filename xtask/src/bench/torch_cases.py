@@ -1,15 +1,10 @@
 """Answers names of benchmark cases with the seconds that torch takes, "-" for what it does not have.
 
-The names and shapes are those of crates/sli-kernels/benches/kernels. `python torch.py THREADS`
+The names and shapes are those of crates/sli-kernels/benches/kernels. `python torch_cases.py THREADS`
 """
 
 import sys
 import time
-
-import os
-
-# The directory of this file would shadow the package of the same name.
-sys.path = [entry for entry in sys.path if os.path.abspath(entry or ".") != os.path.dirname(os.path.abspath(__file__))]
 
 import torch
 import torch.nn.functional as F
