@@ -89,7 +89,7 @@ impl<'a> Bench<'a> {
     fn new(case: &'a Case, name: String, options: &'a Options) -> Result<Self> {
         let model = options.data.join(case.shape);
         if !model.join("model.safetensors.index.json").exists() {
-            synth(case.shape, &model)?;
+            synth(case.shape, false, &model)?;
         }
         let dataset = options.data.join(format!("{}x{}.jsonl", case.samples, case.length));
         std::fs::write(&dataset, records(case.samples, case.length))?;
