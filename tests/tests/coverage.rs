@@ -21,6 +21,7 @@ const SHARED: &[(&str, &str)] = &[
     ("minicpm", "granite"),
     ("ministral", "mistral_sliding"),
     ("neobert", "eurobert"),
+    ("gemma3_multimodal", "gemma3_text"),
     ("mistral3", "mistral_full_headdim"),
     ("llava", "llama"),
     ("smolvlm", "llama"),

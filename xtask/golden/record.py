@@ -73,7 +73,8 @@ class Trace:
         """The rows of the one sample that ran: `[tokens, width]` each."""
         named = {"embedding": self.layer_inputs[0], "final": self.final}
         named |= {f"layer_{index:04}": output for index, output in enumerate(self.layer_outputs)}
-        return {prefix + name: tensor[0] for name, tensor in named.items()}
+        # Of several residual streams, [streams, 1, tokens, width], the first is the hidden state.
+        return {prefix + name: tensor[(0,) * (tensor.dim() - 2)] for name, tensor in named.items()}
 
 
 def stacks(case, model):

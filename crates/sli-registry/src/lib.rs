@@ -34,6 +34,7 @@ mod experts;
 mod maps;
 mod mla;
 mod names;
+mod quantile;
 mod quantization;
 mod registry;
 mod rope;

@@ -10,6 +10,10 @@ GEMMA = DECODER | {
     "rope_parameters": rope(500.0),
 }
 WINDOWS = {"query_pre_attn_scalar": 20, "sliding_window": 4}
+GEMMA4_ROPE = {
+    "full_attention": rope(3000.0, "proportional", partial_rotary_factor=0.25),
+    "sliding_attention": rope(100.0),
+}
 
 CASES = {
     # "gelu" in the first releases meant the tanh approximation.
@@ -39,6 +43,67 @@ CASES = {
             "rope_theta": 3000.0,
             "rope_local_base_freq": 100.0,
             "rope_scaling": {"rope_type": "linear", "factor": 4.0},
+        },
+    ),
+    # Layers 4 and 5 use the keys and values of layers 2 and 3; the first two cut most of their gates off.
+    "gemma3n": Case(
+        "Gemma",
+        "Gemma3nForCausalLM",
+        {key: value for key, value in GEMMA.items() if key != "rope_parameters"}
+        | {
+            "num_hidden_layers": 6,
+            "intermediate_size": [48, 48, 40, 40, 48, 48],
+            "sliding_window": 4,
+            "layer_types": ["sliding_attention", "full_attention"] * 3,
+            "rope_parameters": {"full_attention": rope(3000.0), "sliding_attention": rope(100.0)},
+            "num_kv_shared_layers": 2,
+            "activation_sparsity_pattern": [0.75, 0.6, 0.0, 0.0, 0.0, 0.0],
+            "altup_num_inputs": 3,
+            "laurel_rank": 6,
+            "hidden_size_per_layer_input": 8,
+            "vocab_size_per_layer_input": 64,
+            "final_logit_softcapping": 3.0,
+        },
+        legacy={"rope_theta": 3000.0, "rope_local_base_freq": 100.0},
+    ),
+    # With vectors per token and layer, and shared keys and values under wider MLPs.
+    "gemma4": Case(
+        "Gemma",
+        "Gemma4ForCausalLM",
+        {key: value for key, value in GEMMA.items() if key != "rope_parameters"}
+        | {
+            "sliding_window": 4,
+            "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+            "rope_parameters": GEMMA4_ROPE,
+            "global_head_dim": 16,
+            "num_kv_shared_layers": 1,
+            "use_double_wide_mlp": True,
+            "hidden_size_per_layer_input": 8,
+            "vocab_size_per_layer_input": 96,
+            "final_logit_softcapping": 20.0,
+        },
+        legacy={"per_layer_config": None, "global_head_dim": 16, "rope_parameters": GEMMA4_ROPE, "rope_scaling": None},
+    ),
+    # Keys that are values, too, in the layers without a window.
+    "gemma4_keys_are_values": Case(
+        "Gemma",
+        "Gemma4ForCausalLM",
+        {key: value for key, value in GEMMA.items() if key != "rope_parameters"}
+        | {
+            "sliding_window": 4,
+            "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+            "rope_parameters": GEMMA4_ROPE,
+            "global_head_dim": 16,
+            "num_global_key_value_heads": 1,
+            "attention_k_eq_v": True,
+            "hidden_size_per_layer_input": 0,
+        },
+        legacy={
+            "per_layer_config": None,
+            "global_head_dim": 16,
+            "num_global_key_value_heads": 1,
+            "rope_parameters": GEMMA4_ROPE,
+            "rope_scaling": None,
         },
     ),
 }

@@ -26,6 +26,9 @@ mod falcon;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma3_multimodal;
+mod gemma3n;
+mod gemma4;
 mod glm;
 mod glm4;
 mod glm4_moe;
@@ -180,6 +183,9 @@ pub const ARCHITECTURES: &[Architecture] = &[
     gemma::ARCHITECTURE,
     gemma2::ARCHITECTURE,
     gemma3::ARCHITECTURE,
+    gemma3_multimodal::ARCHITECTURE,
+    gemma3n::ARCHITECTURE,
+    gemma4::ARCHITECTURE,
     bloom::ARCHITECTURE,
     opt::ARCHITECTURE,
 ];
