@@ -1,7 +1,8 @@
 //! The words of Sequential Layer Ingestion: what a model *is*, told without any file format and without any backend.
 //!
 //! - [`spec`]: [`ModelSpec`] and its sum types; the mathematics of a model, layer by layer.
-//! - [`role`]: [`TensorRole`], the global vocabulary of weights, and which of them a spec needs, with their shapes.
+//! - [`role`]: [`TensorRole`], the global vocabulary of weights; which of them a spec needs, and in which shapes, is
+//!   said by the `needs` of its parts.
 //! - [`weight_map`]: [`WeightMap`], where each weight lies in a checkpoint and how its layout is undone at load time.
 //! - [`tensor`]: [`HostTensor`], shared bytes with a dtype and a shape.
 //! - [`scales`]: what the elements of matrices in 8 or 4 bits are multiplied by.
@@ -21,6 +22,7 @@
 
 pub mod activation;
 pub mod error;
+mod needs;
 pub mod role;
 pub mod scales;
 pub mod size;
