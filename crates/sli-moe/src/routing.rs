@@ -243,7 +243,7 @@ impl Routing {
         by_expert
     }
 
-    /// For each token the weight with which it is itself part of the result, [tokens]: the sum over the choices that
+    /// For each token the weight with which it is itself part of the result, `[tokens]`: the sum over the choices that
     /// return it as it is. `None` where there are no such choices.
     pub fn identity_weights(&self) -> Option<Vec<f32>> {
         (self.choices > self.num_experts).then(|| {
