@@ -121,39 +121,40 @@ pub fn activate(activation: Activation, x: &mut [f32]) {
     activation.with(All(x));
 }
 
-/// `out = activation(gate) * up`.
+/// `gate = activation(gate) * up`.
 ///
 /// # Panics
 /// Where the lengths differ.
-pub fn gated_activation(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    struct Gated<'a, G>(&'a [f32], &'a [f32], &'a mut [f32], G);
+pub fn gated_activation(activation: Activation, gate: &mut [f32], up: &[f32]) {
+    struct Gated<'a, G>(&'a mut [f32], &'a [f32], G);
     impl<G: Function> Kernel for Gated<'_, G> {
         type Output = ();
         #[inline(always)]
         fn run<S: Simd>(self, s: S) {
-            let Self(gate, up, out, function) = self;
-            let mut whole = out.chunks_exact_mut(S::LANES);
-            let (gates, ups) = (gate.chunks_exact(S::LANES), up.chunks_exact(S::LANES));
-            let (last_gate, last_up) = (gates.remainder(), ups.remainder());
-            for ((out, gate), up) in (&mut whole).zip(gates).zip(ups) {
-                s.store(out, s.mul(function.value(s, s.load(gate)), s.load(up)));
+            let Self(gate, up, function) = self;
+            let mut gates = gate.chunks_exact_mut(S::LANES);
+            let ups = up.chunks_exact(S::LANES);
+            let last_up = ups.remainder();
+            for (gate, up) in (&mut gates).zip(ups) {
+                s.store(gate, s.mul(function.value(s, s.load(gate)), s.load(up)));
             }
-            let y = s.mul(function.value(s, s.load_partial(last_gate, 0.0)), s.load_partial(last_up, 0.0));
-            s.store_partial(whole.into_remainder(), y);
+            let last = gates.into_remainder();
+            let y = s.mul(function.value(s, s.load_partial(last, 0.0)), s.load_partial(last_up, 0.0));
+            s.store_partial(last, y);
         }
     }
-    struct All<'a>(&'a [f32], &'a [f32], &'a mut [f32]);
+    struct All<'a>(&'a mut [f32], &'a [f32]);
     impl WithFunction for All<'_> {
         fn run<G: Function>(self, function: G) {
-            let (isa, Self(gate, up, out)) = (isa(), self);
-            for_each_part(out, 1, |first, out| {
-                let part = first..first + out.len();
-                dispatch(isa, Gated(&gate[part.clone()], &up[part], out, function));
+            let (isa, Self(gate, up)) = (isa(), self);
+            for_each_part(gate, 1, |first, gate| {
+                let up = &up[first..first + gate.len()];
+                dispatch(isa, Gated(gate, up, function));
             });
         }
     }
-    assert!(gate.len() == out.len() && up.len() == out.len(), "gated_activation: lengths differ");
-    activation.with(All(gate, up, out));
+    assert!(up.len() == gate.len(), "gated_activation: lengths differ");
+    activation.with(All(gate, up));
 }
 
 #[cfg(test)]
@@ -192,8 +193,8 @@ mod tests {
                 for_each_isa(|isa| {
                     let mut y = x.clone();
                     activate(activation, &mut y);
-                    let mut gated = vec![0.0; length];
-                    gated_activation(activation, &x, &up, &mut gated);
+                    let mut gated = x.clone();
+                    gated_activation(activation, &mut gated, &up);
                     for i in 0..length {
                         let expected = reference(activation, x[i].into());
                         let allowed = 4e-7 * expected.abs().max(f64::from(x[i]).abs()).max(1e-3);

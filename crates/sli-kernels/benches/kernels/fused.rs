@@ -73,7 +73,11 @@ pub(crate) fn cases() -> Vec<Case> {
     {
         cases.push(case(format!("gated {name} {ROWS} {WIDTH}"), 3 * VALUES, move || {
             let (gate, up, mut y) = (values(VALUES), values(VALUES), vec![0.0; VALUES]);
-            Box::new(move || gated_activation(activation, &gate, &up, &mut y))
+            Box::new(move || {
+                // The kernel works in place, and its own results as the next inputs would soon be zero.
+                y.copy_from_slice(&gate);
+                gated_activation(activation, &mut y, &up);
+            })
         }));
     }
     cases

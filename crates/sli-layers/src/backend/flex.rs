@@ -192,10 +192,9 @@ impl SliBackend for Flex {
         up: Tensor<Self, 2>,
     ) -> Tensor<Self, 2> {
         let shape = gate.dims();
-        let (gate, up) = (Values::of(gate), Values::of(up));
-        let mut out = recycle::vector(shape[0] * shape[1]);
-        sli_kernels::gated_activation(activation, gate.slice(), up.slice(), &mut out);
-        tensor(out, shape)
+        let (mut gate, up) = (owned(gate), Values::of(up));
+        sli_kernels::gated_activation(activation, &mut gate, up.slice());
+        tensor(gate, shape)
     }
 
     fn clamped_gate(gate: Tensor<Self, 2>, up: Tensor<Self, 2>, limit: f32, alpha: f32) -> Tensor<Self, 2> {
