@@ -58,10 +58,18 @@ pub struct PlanPart {
 
 /// Kept free for thread stacks, small buffers, and what the allocator does not give back.
 const MARGIN: u64 = 24 << 20;
-/// Chunk sizes and groups read ahead, best first: larger chunks make faster products, reading ahead hides the disk.
-const COMFORTABLE: [(usize, u64); 4] = [(1024, 4), (1024, 2), (512, 2), (512, 1)];
-/// What is tried when nothing else fits; the last is the least that works.
-const TIGHT: [(usize, u64); 3] = [(256, 1), (1, 1), (1, 0)];
+/// Most tokens of a chunk, best first. Products of so many rows run at full speed, those of a quarter at about nine
+/// tenths of it; below that each halving costs more.
+const LARGE_CHUNKS: [usize; 6] = [1024, 768, 512, 384, 320, 256];
+/// Where activations on disk do not make room for larger ones.
+const SMALL_CHUNKS: [usize; 6] = [192, 160, 128, 96, 64, 32];
+/// Products of fewer rows take longer than reading ahead saves. The last is the least that works.
+const CHUNKS_WITHOUT_READ_AHEAD: [usize; 13] = [1024, 512, 384, 256, 192, 128, 96, 64, 32, 16, 8, 4, 1];
+/// One group is read ahead, and more of small ones: up to this many bytes. Deeper queues hide nothing more, and memory
+/// that was not used before has to be found and cleared by the system, which takes longer than reading into it.
+const READ_AHEAD: u64 = 256 << 20;
+/// Most groups that are read ahead.
+const GROUPS_AHEAD: u64 = 4;
 /// Tiles of the head are about this large, and so are their logits.
 const HEAD_TILE: u64 = 16 << 20;
 
@@ -91,10 +99,14 @@ impl Situation<'_> {
             (Some((_, true)), _) | (None, Placement::Disk) => &[true],
             (None, Placement::Auto) => &[false, true],
         };
-        for sizes in [&COMFORTABLE[..], &TIGHT[..]] {
+        let ahead = (READ_AHEAD / self.sizes.largest_group.max(1)).clamp(1, GROUPS_AHEAD);
+        let tried: [(&[usize], &[u64]); 3] =
+            [(&LARGE_CHUNKS, &[ahead, 1]), (&SMALL_CHUNKS, &[1]), (&CHUNKS_WITHOUT_READ_AHEAD, &[0])];
+        for (sizes, aheads) in tried {
             for spilled in placements {
-                let plans =
-                    sizes.iter().map(|(chunk_tokens, ahead)| self.with(*chunk_tokens, *ahead, *spilled));
+                let plans = sizes.iter().flat_map(|chunk_tokens| {
+                    aheads.iter().map(|ahead| self.with(*chunk_tokens, *ahead, *spilled))
+                });
                 if let Some(plan) = plans.into_iter().find(|plan| plan.peak() <= self.memory.bytes()) {
                     return Ok(self.use_what_is_left(plan));
                 }
@@ -222,7 +234,8 @@ pub(crate) fn scratch_floats(block: &BlockSpec, hidden: u64) -> u64 {
     let ffn = match &block.ffn {
         None => 0,
         Some(Ffn::Mlp(mlp)) => 2 * mlp.intermediate_size,
-        Some(Ffn::GatedMlp(mlp)) => 4 * mlp.intermediate_size,
+        // Gate and up; their product takes the place of the gate.
+        Some(Ffn::GatedMlp(mlp)) => 3 * mlp.intermediate_size,
         Some(Ffn::SparseGatedMlp(sparse)) => 6 * sparse.mlp.intermediate_size,
         Some(Ffn::Moe(moe)) => {
             let shared = moe.shared.map_or(0, |shared| shared.mlp.intermediate_size);
@@ -276,6 +289,41 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::Sample;
+
+    /// A Llama of 6.7 billion parameters, whose layers take 386 MiB each, and 32 samples of 32 tokens.
+    fn plan(memory: &str) -> Result<MemoryPlan> {
+        let config = r#"{"architectures": ["LlamaForCausalLM"], "vocab_size": 32000, "hidden_size": 4096,
+            "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}"#;
+        let config = sli_registry::HfConfig::parse(config, "config.json")?;
+        let spec = sli_registry::ArchitectureRegistry::new().resolve(&config)?.spec;
+        let mut samples = Samples::default();
+        for _ in 0..32 {
+            samples.input.push(&[0; 32]);
+            samples.samples.push(Sample { id: None, truncated: false, scored_from: 1 });
+        }
+        let sizes = WeightSizes { largest_group: 386 << 20, largest_expert: 0, head_row: 8192, pinned: 0 };
+        let (options, memory) = (&RunOptions::default(), memory.parse()?);
+        let samples = &samples;
+        Situation { spec: &spec, samples, options, sizes, resident: 8 << 20, memory, decided: None }.plan()
+    }
+
+    #[test]
+    fn less_memory_makes_smaller_chunks_by_degrees() {
+        let of = |memory: &str| plan(memory).map(|plan| (plan.chunk_tokens, plan.groups_ahead())).unwrap();
+        assert_eq!(of("8GiB"), (1024, 1));
+        let mut last = 1024;
+        for mebibytes in (848..1400).step_by(8).rev() {
+            let (chunk, ahead) = of(&format!("{mebibytes}MiB"));
+            assert!(chunk <= last && chunk * 2 >= last, "{last} tokens, then {chunk} in {mebibytes} MiB");
+            assert_eq!(ahead, 1, "in {mebibytes} MiB");
+            last = chunk;
+        }
+        assert_eq!(last, 32);
+        assert_eq!(of("500MiB"), (128, 0), "products of few rows take longer than reading beside them saves");
+        assert_eq!(of("450MiB"), (32, 0), "a sample is not cut");
+        assert!(matches!(plan("300MiB"), Err(SliError::Memory { .. })));
+    }
 
     #[test]
     fn the_least_that_works_is_not_less_when_it_is_printed() {
