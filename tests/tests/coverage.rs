@@ -17,7 +17,6 @@ const SHARED: &[(&str, &str)] = &[
     ("exaone", "llama"),
     ("yi", "llama"),
     ("deci", "llama"),
-    ("arcee", "nemotron"),
     ("minicpm", "granite"),
     ("ministral", "mistral_sliding"),
     ("neobert", "eurobert"),

@@ -33,9 +33,13 @@ impl EmbeddingSpec {
     /// The tensors that the embedding needs, the token table first.
     pub fn needs(&self, hidden: usize) -> Vec<TensorNeed> {
         let mut needs = Needs(Vec::new());
-        needs.tensor(TensorRole::TokenEmbedding.weight(), &[self.vocab_size, hidden]);
-        if let Some(positions) = &self.positions {
-            needs.tensor(TensorRole::PositionEmbedding.weight(), &[positions.count, hidden]);
+        let token_width = self.token_width.unwrap_or(hidden);
+        needs.tensor(TensorRole::TokenEmbedding.weight(), &[self.vocab_size, token_width]);
+        if self.token_width.is_some() {
+            needs.linear(TensorRole::TokenProjection, hidden, token_width, false);
+        }
+        if let Some(Positions::Learned { count }) = self.positions {
+            needs.tensor(TensorRole::PositionEmbedding.weight(), &[count, hidden]);
         }
         if let Some(count) = self.token_types {
             needs.tensor(TensorRole::TokenTypeEmbedding.weight(), &[count, hidden]);
@@ -56,7 +60,7 @@ impl EmbeddingSpec {
 }
 
 impl StackSpec {
-    /// The tensors of the final norm, and of the streams that end there.
+    /// The tensors of the final norm, and of what surrounds it.
     pub fn final_norm_needs(&self) -> Vec<TensorNeed> {
         let mut needs = Needs(Vec::new());
         for stream in further_streams(&self.embedding) {
@@ -65,12 +69,15 @@ impl StackSpec {
         if let Some(norm) = &self.final_norm {
             needs.norm(TensorRole::FinalNorm, norm, self.hidden_size);
         }
+        if self.embedding.token_width.is_some() {
+            needs.linear(TensorRole::FinalProjection, self.final_width(), self.hidden_size, false);
+        }
         needs.0
     }
 }
 
 impl HeadSpec {
-    /// The tensors of the head, the vocabulary matrix last.
+    /// The tensors of the head after a final hidden state of this width, the vocabulary matrix last.
     pub fn needs(&self, hidden: usize) -> Vec<TensorNeed> {
         let mut needs = Needs(Vec::new());
         if let Some(transform) = &self.transform {
@@ -124,6 +131,25 @@ impl BlockSpec {
                 let MlpSpec { intermediate_size, bias, .. } = spec.mlp;
                 let roles = [MlpGate, MlpUp, MlpDown];
                 feed_forward(&mut needs, intermediate_size, bias, hidden, true, roles);
+            }
+            Ffn::NormedGatedMlp(spec) => {
+                use TensorRole::{MlpDown, MlpGate, MlpInnerNorm, MlpUp};
+                let MlpSpec { intermediate_size, bias, .. } = spec.mlp;
+                let roles = [MlpGate, MlpUp, MlpDown];
+                feed_forward(&mut needs, intermediate_size, bias, hidden, true, roles);
+                needs.norm(MlpInnerNorm, &spec.norm, intermediate_size);
+            }
+            Ffn::XieluMlp { intermediate_size } => {
+                use TensorRole::{MlpDown, MlpGate, MlpUp};
+                use TensorRole::{XieluBeta, XieluEps, XieluNegative, XieluPositive};
+                let roles = [MlpGate, MlpUp, MlpDown];
+                feed_forward(&mut needs, *intermediate_size, false, hidden, false, roles);
+                for learned in [XieluPositive, XieluNegative] {
+                    needs.tensor(learned.weight(), &[1]);
+                }
+                for stored in [XieluBeta, XieluEps] {
+                    needs.tensor(stored.weight(), &[]);
+                }
             }
             Ffn::Moe(spec) => moe(&mut needs, spec, hidden),
         }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 pub enum TensorRole {
     // embedding
     TokenEmbedding,
+    TokenProjection,
     PositionEmbedding,
     TokenTypeEmbedding,
     EmbeddingNorm,
@@ -79,6 +80,11 @@ pub enum TensorRole {
     MlpGate,
     MlpUp,
     MlpDown,
+    MlpInnerNorm,
+    XieluPositive,
+    XieluNegative,
+    XieluBeta,
+    XieluEps,
     Router,
     RouterCorrection,
     SharedGate,
@@ -91,6 +97,7 @@ pub enum TensorRole {
     // after the layers
     StreamOut(u32),
     FinalNorm,
+    FinalProjection,
     HeadDense,
     HeadNorm,
     LmHead,

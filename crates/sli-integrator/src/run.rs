@@ -308,7 +308,8 @@ impl<'a> Run<'a> {
 }
 
 fn learned_positions(sli: &UniversalSliIntegrator) -> Option<usize> {
-    let limits = sli.model.spec.stacks.iter().filter_map(|stack| stack.embedding.positions.map(|p| p.count));
+    let limits =
+        sli.model.spec.stacks.iter().filter_map(|stack| stack.embedding.positions.and_then(|p| p.count()));
     limits.min()
 }
 

@@ -107,6 +107,13 @@ impl<B: SliBackend> Block<B> {
                 let mlp = Mlp::gated(&sparse.mlp, tensors, roles, precision, device)?;
                 Some(FfnLayer::Mlp(mlp.thinned(sparse.cutoff)))
             }
+            Some(Ffn::NormedGatedMlp(normed)) => {
+                use TensorRole::{MlpDown, MlpGate, MlpUp};
+                let roles = [MlpGate, MlpUp, MlpDown];
+                let mlp = Mlp::gated(&normed.mlp, tensors, roles, precision, device)?;
+                Some(FfnLayer::Mlp(mlp.normed(normed.norm, tensors, device)?))
+            }
+            Some(Ffn::XieluMlp { .. }) => Some(FfnLayer::Mlp(Mlp::xielu(tensors, precision, device)?)),
             Some(Ffn::Moe(moe)) => Some(FfnLayer::Moe(MoeLayer::new(moe, tensors, precision, device)?)),
             None => None,
         };

@@ -1,14 +1,17 @@
 //! From token rows to the first hidden state.
 
 use burn::tensor::{Device, Tensor};
-use sli_core::{EmbeddingSpec, Result, TensorRole};
+use sli_core::{EmbeddingSpec, Positions, Result, SliError, TensorRole};
+use sli_kernels::Precision;
 
 use crate::altup::Streams;
 use crate::backend::{SliBackend, table};
 use crate::carried::Carried;
 use crate::context::ChunkContext;
 use crate::layer_input::LayerInputMaker;
+use crate::linear::Linear;
 use crate::norm::Norm;
+use crate::sinusoids::sinusoids;
 use crate::tensors::LayerTensors;
 
 /// What is added to the token rows, and the norm after it. The token table itself stays in its file: the caller
@@ -16,20 +19,52 @@ use crate::tensors::LayerTensors;
 #[derive(Clone, Debug)]
 pub struct Embedding<B: SliBackend> {
     scale: Option<f64>,
-    positions: Option<Tensor<B, 2>>,
+    projection: Option<Linear<B>>,
+    positions: Option<PositionRows<B>>,
     token_types: Option<Tensor<B, 2>>,
     norm: Option<Norm<B>>,
     layer_inputs: Option<LayerInputMaker<B>>,
     streams: Option<Streams<B>>,
 }
 
+/// Where the rows that are added for positions come from.
+#[derive(Clone, Debug)]
+enum PositionRows<B: SliBackend> {
+    Table(Tensor<B, 2>),
+    Sinusoids { first: usize, steps: usize },
+}
+
+impl<B: SliBackend> PositionRows<B> {
+    /// [positions, width].
+    fn gather(&self, positions: &[u32], width: usize, device: &Device<B>) -> Tensor<B, 2> {
+        match self {
+            Self::Table(table) => B::gather(table, positions),
+            Self::Sinusoids { first, steps } => {
+                B::from_host(sinusoids(positions, *first, *steps, width), width, device)
+            }
+        }
+    }
+}
+
 impl<B: SliBackend> Embedding<B> {
-    /// Takes the tables and the norm.
+    /// Takes the tables, the projection and the norm.
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn new(spec: &EmbeddingSpec, tensors: &LayerTensors, device: &Device<B>) -> Result<Self> {
-        let positions = spec.positions.map(|_| tensors.weight(TensorRole::PositionEmbedding)).transpose()?;
+    pub fn new(
+        spec: &EmbeddingSpec,
+        tensors: &LayerTensors,
+        precision: Precision,
+        device: &Device<B>,
+    ) -> Result<Self> {
+        let positions = spec.positions.map(|positions| match positions {
+            Positions::Learned { .. } => {
+                let rows = tensors.weight(TensorRole::PositionEmbedding)?;
+                Ok::<_, SliError>(PositionRows::Table(table(rows, device)))
+            }
+            Positions::Sinusoidal { first, steps } => Ok(PositionRows::Sinusoids { first, steps }),
+        });
+        let project = |_| Linear::new(tensors, TensorRole::TokenProjection, false, precision, device);
         let token_types =
             spec.token_types.map(|_| tensors.weight(TensorRole::TokenTypeEmbedding)).transpose()?;
         let norm =
@@ -40,13 +75,14 @@ impl<B: SliBackend> Embedding<B> {
             layer_inputs: layer_inputs.transpose()?,
             streams: streams.transpose()?,
             scale: spec.scale,
-            positions: positions.map(|t| table(t, device)),
+            projection: spec.token_width.map(project).transpose()?,
+            positions: positions.transpose()?,
             token_types: token_types.map(|t| table(t, device)),
             norm,
         })
     }
 
-    /// Token rows [tokens, hidden] -> hidden state, and what is carried beside it. `token_types` defaults to type zero;
+    /// Token rows [tokens, token width] -> hidden state, and what is carried beside it. `token_types` defaults to type zero;
     /// `layer_rows` are those of the table of the layers' inputs, where there is one.
     pub fn forward(
         &self,
@@ -60,14 +96,18 @@ impl<B: SliBackend> Embedding<B> {
             Some(scale) => token_rows * scale,
             None => token_rows,
         };
+        if let Some(projection) = &self.projection {
+            x = projection.forward(x);
+        }
         if let Some(table) = &self.token_types {
             let types = token_types.map_or_else(|| vec![0; tokens], <[u32]>::to_vec);
             x = B::join(x, B::gather(table, &types));
         }
-        if let Some(table) = &self.positions {
+        if let Some(rows) = &self.positions {
             let counted = || context.offsets.windows(2).flat_map(|s| 0..(s[1] - s[0]) as u32).collect();
             let positions = context.positions.map_or_else(counted, <[u32]>::to_vec);
-            x = B::join(x, B::gather(table, &positions));
+            let (width, device) = (x.dims()[1], x.device());
+            x = B::join(x, rows.gather(&positions, width, &device));
         }
         if let Some(norm) = &self.norm {
             x = norm.forward(x);

@@ -34,7 +34,7 @@ impl<B: SliBackend> UniversalLayerFactory<B> {
     /// # Errors
     /// When a tensor was not loaded.
     pub fn embedding(&self, spec: &EmbeddingSpec, tensors: &LayerTensors) -> Result<Embedding<B>> {
-        Embedding::new(spec, tensors, &self.device)
+        Embedding::new(spec, tensors, self.precision, &self.device)
     }
 
     /// A layer.
@@ -50,7 +50,7 @@ impl<B: SliBackend> UniversalLayerFactory<B> {
     /// # Errors
     /// When a tensor was not loaded.
     pub fn stack_end(&self, spec: &StackSpec, tensors: &LayerTensors) -> Result<StackEnd<B>> {
-        StackEnd::new(spec, tensors, &self.device)
+        StackEnd::new(spec, tensors, self.precision, &self.device)
     }
 
     /// The head.

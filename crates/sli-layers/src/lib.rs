@@ -42,8 +42,10 @@ mod qk_norm;
 mod relative_bias;
 mod residual;
 mod rope;
+mod sinusoids;
 mod stack_end;
 mod tensors;
+mod xielu;
 
 pub use attention::AttentionLayer;
 pub use backend::{Scan, SliBackend};

@@ -1,18 +1,21 @@
 //! Multi-layer perceptrons, plain and gated.
 
 use burn::tensor::{Device, Tensor};
-use sli_core::{ExpertSpec, MlpSpec, Result, TensorRole};
+use sli_core::{ExpertSpec, MlpSpec, NormSpec, Result, TensorRole};
 use sli_kernels::{Activation, Precision};
 
 use crate::backend::SliBackend;
 use crate::linear::Linear;
+use crate::norm::Norm;
 use crate::tensors::LayerTensors;
+use crate::xielu::Xielu;
 
-/// down(inner(x)), where what is inside depends on the gate.
+/// down(norm(inner(x))), where what is inside depends on the gate, and few have a norm.
 #[derive(Clone, Debug)]
 pub struct Mlp<B: SliBackend> {
     gate: Gate<B>,
     up: Linear<B>,
+    norm: Option<Norm<B>>,
     down: Linear<B>,
 }
 
@@ -21,6 +24,8 @@ pub struct Mlp<B: SliBackend> {
 enum Gate<B: SliBackend> {
     /// act(up(x)).
     None(Activation),
+    /// xielu(up(x)).
+    Xielu(Xielu),
     /// act(gate(x)) * up(x).
     Activated(Activation, Linear<B>),
     /// act(t) * up(x), where of t = gate(x) only what exceeds its mean by so many standard deviations is left.
@@ -43,7 +48,17 @@ impl<B: SliBackend> Mlp<B> {
     ) -> Result<Self> {
         let linear = |role| Linear::new(tensors, role, spec.bias, precision, device);
         let gate = Gate::None(kernel_activation(spec.activation));
-        Ok(Self { gate, up: linear(up)?, down: linear(down)? })
+        Ok(Self { gate, up: linear(up)?, norm: None, down: linear(down)? })
+    }
+
+    /// The same with an activation whose slopes were learned.
+    ///
+    /// # Errors
+    /// When a tensor was not loaded.
+    pub(crate) fn xielu(tensors: &LayerTensors, precision: Precision, device: &Device<B>) -> Result<Self> {
+        let linear = |role| Linear::new(tensors, role, false, precision, device);
+        let (up, down) = (linear(TensorRole::MlpUp)?, linear(TensorRole::MlpDown)?);
+        Ok(Self { gate: Gate::Xielu(Xielu::load(tensors)?), up, norm: None, down })
     }
 
     /// A gated MLP, under the roles of gate, up and down.
@@ -59,7 +74,7 @@ impl<B: SliBackend> Mlp<B> {
     ) -> Result<Self> {
         let linear = |role| Linear::new(tensors, role, spec.bias, precision, device);
         let gate = Gate::Activated(kernel_activation(spec.activation), linear(gate)?);
-        Ok(Self { gate, up: linear(up)?, down: linear(down)? })
+        Ok(Self { gate, up: linear(up)?, norm: None, down: linear(down)? })
     }
 
     /// An expert's network, under the roles of gate, up and down.
@@ -79,7 +94,7 @@ impl<B: SliBackend> Mlp<B> {
             ExpertSpec::Clamped { limit, alpha, bias, .. } => {
                 let linear = |role| Linear::new(tensors, role, *bias, precision, device);
                 let gate = Gate::Clamped { gate: linear(gate)?, limit: *limit as f32, alpha: *alpha as f32 };
-                Ok(Self { gate, up: linear(up)?, down: linear(down)? })
+                Ok(Self { gate, up: linear(up)?, norm: None, down: linear(down)? })
             }
         }
     }
@@ -93,10 +108,20 @@ impl<B: SliBackend> Mlp<B> {
         Self { gate, ..self }
     }
 
+    /// The same with a norm before the last projection.
+    ///
+    /// # Errors
+    /// When a tensor was not loaded.
+    pub(crate) fn normed(self, norm: NormSpec, tensors: &LayerTensors, device: &Device<B>) -> Result<Self> {
+        let norm = Norm::load(norm, tensors, TensorRole::MlpInnerNorm, device)?;
+        Ok(Self { norm: Some(norm), ..self })
+    }
+
     /// [tokens, hidden] -> [tokens, hidden].
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let inner = match &self.gate {
             Gate::None(activation) => B::nonlinearity(*activation, self.up.forward(x)),
+            Gate::Xielu(xielu) => xielu.forward(self.up.forward(x)),
             Gate::Activated(activation, gate) => {
                 let gate = gate.forward(x.clone());
                 B::gated_nonlinearity(*activation, gate, self.up.forward(x))
@@ -110,7 +135,10 @@ impl<B: SliBackend> Mlp<B> {
                 B::clamped_gate(gate, self.up.forward(x), *limit, *alpha)
             }
         };
-        self.down.forward(inner)
+        self.down.forward(match &self.norm {
+            Some(norm) => norm.forward(inner),
+            None => inner,
+        })
     }
 }
 

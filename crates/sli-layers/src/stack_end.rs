@@ -2,18 +2,22 @@
 
 use burn::tensor::{Device, Tensor};
 use sli_core::{Result, StackSpec, TensorRole};
+use sli_kernels::Precision;
 
 use crate::altup::Streams;
 use crate::backend::SliBackend;
 use crate::carried::Carried;
+use crate::linear::Linear;
 use crate::norm::Norm;
 use crate::tensors::LayerTensors;
 
-/// What follows the last layer of a stack: one hidden state from several streams, and a norm, where the stack has them.
+/// What follows the last layer of a stack: one hidden state from several streams, a norm, and a projection to the width
+/// of token rows, where the stack has them.
 #[derive(Clone, Debug)]
 pub struct StackEnd<B: SliBackend> {
     streams: Option<Streams<B>>,
     norm: Option<Norm<B>>,
+    projection: Option<Linear<B>>,
 }
 
 impl<B: SliBackend> StackEnd<B> {
@@ -21,20 +25,33 @@ impl<B: SliBackend> StackEnd<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn new(spec: &StackSpec, tensors: &LayerTensors, device: &Device<B>) -> Result<Self> {
+    pub fn new(
+        spec: &StackSpec,
+        tensors: &LayerTensors,
+        precision: Precision,
+        device: &Device<B>,
+    ) -> Result<Self> {
         let streams = spec.embedding.streams;
         let streams = streams.map(|count| Streams::load(count, TensorRole::StreamOut, tensors, device));
         let norm = spec.final_norm.map(|norm| Norm::load(norm, tensors, TensorRole::FinalNorm, device));
-        Ok(Self { streams: streams.transpose()?, norm: norm.transpose()? })
+        let project = |_| Linear::new(tensors, TensorRole::FinalProjection, false, precision, device);
+        Ok(Self {
+            streams: streams.transpose()?,
+            norm: norm.transpose()?,
+            projection: spec.embedding.token_width.map(project).transpose()?,
+        })
     }
 
-    /// [tokens, hidden] -> the final hidden state.
+    /// [tokens, hidden] -> the final hidden state, [tokens, final width].
     pub fn forward(&self, mut x: Tensor<B, 2>, mut carried: Carried<B>) -> Tensor<B, 2> {
         if let Some(streams) = &self.streams {
             x = streams.merge(x, &mut carried);
         }
-        match &self.norm {
-            Some(norm) => norm.forward(x),
+        if let Some(norm) = &self.norm {
+            x = norm.forward(x);
+        }
+        match &self.projection {
+            Some(projection) => projection.forward(x),
             None => x,
         }
     }

@@ -1,9 +1,8 @@
 //! Pieces of specs that several architectures share.
 
 use sli_core::{
-    Activation, AttentionSpec, BlockSpec, EmbeddingSpec, Family, Ffn, HeadSpec, LearnedPositions, Mask,
-    Mixer, ModelSpec, NormSpec, PositionSpec, ProjectionBias, QkNorm, Residual, Result, RopeScaling,
-    StackSpec,
+    Activation, AttentionSpec, BlockSpec, EmbeddingSpec, Family, Ffn, HeadSpec, Mask, Mixer, ModelSpec,
+    NormSpec, PositionSpec, Positions, ProjectionBias, QkNorm, Residual, Result, RopeScaling, StackSpec,
 };
 
 use crate::config::HfConfig;
@@ -203,7 +202,7 @@ pub(crate) fn positions_after_padding(config: &HfConfig) -> Result<(usize, usize
 /// A BERT with such positions, and the activation that RoBERTa's head always has.
 pub(crate) fn like_roberta(spec: &mut ModelSpec, config: &HfConfig) -> Result<()> {
     let (_, count) = positions_after_padding(config)?;
-    spec.stacks[0].embedding.positions = Some(LearnedPositions { count });
+    spec.stacks[0].embedding.positions = Some(Positions::Learned { count });
     spec.max_length = Some(count);
     if let Some(transform) = spec.head.as_mut().and_then(|head| head.transform.as_mut()) {
         transform.activation = Activation::Gelu;

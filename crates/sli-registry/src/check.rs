@@ -3,7 +3,7 @@
 
 use sli_core::{
     AttentionSpec, BlockSpec, ExpertGroups, Ffn, Mask, Mixer, MlaSpec, ModelSpec, MoeSpec, NormSpec,
-    PositionSpec, Result, RopeScaling, RopeSpec, SliError, StackSpec, Temperature, TensorNeed,
+    PositionSpec, Positions, Result, RopeScaling, RopeSpec, SliError, StackSpec, Temperature, TensorNeed,
 };
 
 use crate::config::{HfConfig, MAX_SIZE};
@@ -23,6 +23,7 @@ pub(crate) fn check(spec: &ModelSpec, config: &HfConfig) -> Result<()> {
                 check_moe(moe)?;
             }
         }
+        check_embedding(stack).map_err(|message| config.error(message))?;
         let norms = [stack.embedding.norm, stack.final_norm];
         norms.iter().flatten().try_for_each(check_norm).map_err(|message| config.error(message))?;
     }
@@ -32,8 +33,24 @@ pub(crate) fn check(spec: &ModelSpec, config: &HfConfig) -> Result<()> {
     check_total(spec).map_err(|message| config.error(message))
 }
 
+fn check_embedding(stack: &StackSpec) -> Result<(), String> {
+    let hidden = stack.hidden_size;
+    if let Some(Positions::Sinusoidal { steps, .. }) = stack.embedding.positions
+        && (steps == 0 || !hidden.is_multiple_of(2))
+    {
+        return Err(format!("sines and cosines do not fill a hidden state of {hidden}"));
+    }
+    if stack.embedding.token_width == Some(0) {
+        return Err("token rows of width 0".into());
+    }
+    Ok(())
+}
+
 fn check_block(block: &BlockSpec) -> Result<(), String> {
     check_norm(&block.norm)?;
+    if let Some(Ffn::NormedGatedMlp(normed)) = &block.ffn {
+        check_norm(&normed.norm)?;
+    }
     match &block.mixer {
         Mixer::Attention(attention) => check_attention(attention)?,
         Mixer::Mla(mla) => check_mla(mla)?,

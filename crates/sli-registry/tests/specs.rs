@@ -87,7 +87,7 @@ fn told(spec: &ModelSpec, weights: &WeightMap) -> String {
     }
     let _ = writeln!(text, "\nhead {}", json(&spec.head));
     if let (Some(head), Some(stack)) = (&spec.head, spec.stacks.last()) {
-        tell_needs(&mut text, weights, Place::Head, head.needs(stack.hidden_size));
+        tell_needs(&mut text, weights, Place::Head, head.needs(stack.final_width()));
     }
     let _ = writeln!(text, "\nrenamed endings {:?}", weights.renamed_endings);
     for name in &weights.ignored {

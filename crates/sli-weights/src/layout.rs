@@ -161,7 +161,7 @@ fn needs_by_place(spec: &ModelSpec) -> Vec<(Place, Vec<TensorNeed>)> {
         places.push((Place::FinalNorm { stack }, stack_spec.final_norm_needs()));
     }
     if let (Some(head), Some(stack)) = (&spec.head, spec.stacks.last()) {
-        places.push((Place::Head, head.needs(stack.hidden_size)));
+        places.push((Place::Head, head.needs(stack.final_width())));
     }
     places
 }

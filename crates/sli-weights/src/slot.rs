@@ -63,7 +63,7 @@ impl Slot {
             return Err(WeightError::Shape { name, found: values, expected }.into());
         }
         let (ops, residency, range) = (source.ops.clone(), source.residency, stored.range.clone());
-        let (whole, rows) = (need.shape.clone(), 0..need.shape[0]);
+        let (whole, rows) = (need.shape.clone(), 0..num_rows(&need.shape));
         let scales = scales.map(Box::new);
         let mut slot = Self { need, stored, ops, residency, range, stored_dtype, whole, rows, scales };
         let senseless = |why| {
@@ -121,7 +121,9 @@ impl Slot {
             return Err(SliError::Usage(format!("rows {rows:?} of tensor '{name}', which has {count} rows")));
         }
         let mut slot = self.clone();
-        slot.need.shape[0] = rows.len();
+        if let Some(first) = slot.need.shape.first_mut() {
+            *first = rows.len();
+        }
         slot.rows = self.rows.start + rows.start..self.rows.start + rows.end;
         slot.residency = Residency::PerLayer; // only whole tensors are kept
         slot.range = slot.needed_range().map_err(SliError::Usage)?;
@@ -222,7 +224,7 @@ impl Slot {
 
     /// Is all of the stored tensor needed, and nothing done to it?
     fn is_as_stored(&self) -> bool {
-        self.ops.is_empty() && self.rows.len() == self.whole[0]
+        self.ops.is_empty() && self.rows.len() == num_rows(&self.whole)
     }
 
     fn is_in_order(&self) -> bool {
@@ -254,6 +256,11 @@ impl Slot {
         for (op, rows) in self.ops.iter().zip(rows_after.into_iter().rev()) {
             view = view.after(*op, rows, self.need.key.role.index())?;
         }
-        Ok(if self.rows.len() == self.whole[0] { view } else { view.rows(self.rows.clone()) })
+        Ok(if self.rows.len() == num_rows(&self.whole) { view } else { view.rows(self.rows.clone()) })
     }
+}
+
+/// The first dimension. A number without dimensions is one row.
+fn num_rows(shape: &[usize]) -> usize {
+    shape.first().copied().unwrap_or(1)
 }

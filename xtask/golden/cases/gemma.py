@@ -24,6 +24,25 @@ CASES = {
         GEMMA | WINDOWS | {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0},
         legacy={"layer_types": None, "hidden_act": "gelu_pytorch_tanh"},
     ),
+    "vaultgemma": Case(
+        "Gemma",
+        "VaultGemmaForCausalLM",
+        GEMMA | WINDOWS | {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0},
+    ),
+    # An encoder: a window of 5 reaches 2 to either side.
+    "gemma3_two_sided": Case(
+        "Gemma",
+        "Gemma3TextModel",
+        GEMMA
+        | {
+            "query_pre_attn_scalar": 20,
+            "sliding_window": 5,
+            "use_bidirectional_attention": True,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "rope_parameters": {"full_attention": rope(3000.0), "sliding_attention": rope(100.0)},
+        },
+        legacy={"rope_theta": 3000.0, "rope_local_base_freq": 100.0},
+    ),
     "gemma3_text": Case(
         "Gemma",
         "Gemma3ForCausalLM",

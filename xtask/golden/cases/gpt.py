@@ -161,6 +161,12 @@ CASES = {
         },
     ),
     "persimmon": gpt("PersimmonForCausalLM", NEOX | {"rope_parameters": rope(500.0, partial_rotary_factor=0.75)}),
+    # Its layers' norms leave layer_norm_epsilon aside.
+    "ctrl": gpt(
+        "CTRLLMHeadModel",
+        TOKENS | {"n_embd": 32, "dff": 48, "n_layer": 3, "n_head": 4, "n_positions": 16, "layer_norm_epsilon": 1e-3},
+        legacy={"n_ctx": 16, "tie_word_embeddings": None},
+    ),
     # Its norms leave layer_norm_eps aside.
     "biogpt": gpt("BioGptForCausalLM", NEOX | {"max_position_embeddings": 16}),
     "xglm": gpt(

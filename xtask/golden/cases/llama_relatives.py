@@ -101,5 +101,42 @@ CASES = {
     "ernie4_5": relative(
         "Ernie4_5ForCausalLM", RMS | {"head_dim": 12, "use_bias": True}, legacy={"compression_ratio": 1.0}
     ),
+    "arcee": relative("ArceeForCausalLM", RMS),
+    # A softplus of what is learned, and what is stored beside it.
+    "apertus": relative(
+        "ApertusForCausalLM",
+        DECODER
+        | {
+            "rms_norm_eps": 1e-3,
+            "rope_parameters": rope(
+                500.0,
+                "llama3",
+                factor=8.0,
+                low_freq_factor=1.0,
+                high_freq_factor=4.0,
+                original_max_position_embeddings=16,
+            ),
+        },
+        legacy={"qk_norm": True, "post_norm": False, "mlp_bias": False},
+    ),
+    "bitnet": relative("BitNetForCausalLM", RMS),
+    "minicpm3": relative(
+        "MiniCPM3ForCausalLM",
+        DECODER
+        | {
+            "num_key_value_heads": 4,
+            "rms_norm_eps": 1e-3,
+            "q_lora_rank": 12,
+            "kv_lora_rank": 16,
+            "qk_nope_head_dim": 8,
+            "qk_rope_head_dim": 4,
+            "v_head_dim": 12,
+            "scale_emb": 3.0,
+            "scale_depth": 1.2,
+            "dim_model_base": 16,
+            "rope_parameters": rope(500.0),
+        },
+        legacy={"head_dim": None, "qk_head_dim": None},
+    ),
     "helium": relative("HeliumForCausalLM", RMS | {"head_dim": 8}),
 }

@@ -22,4 +22,10 @@ CASES = {
     "opt_350m": Case(
         "OPT", "OPTForCausalLM", OPT | {"do_layer_norm_before": False, "word_embed_proj_dim": 20}, legacy=LATER
     ),
+    "opt_galactica": Case(
+        "OPT",
+        "OPTForCausalLM",
+        OPT | {"activation_function": "gelu", "enable_bias": False, "layer_norm_elementwise_affine": False},
+        legacy={"tie_word_embeddings": None},
+    ),
 }

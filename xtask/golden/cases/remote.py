@@ -30,6 +30,14 @@ CASES = {
         "BaichuanForCausalLM",
         ignored={f"model.layers.{layer}.self_attn.rotary_emb.inv_freq": ("F32", [4]) for layer in range(3)},
     ),
+    # Six heads leave ALiBi's powers of two. Without a length of rotations, there are none.
+    "baichuan2_13b": remote(
+        "Llama",
+        "BaichuanForCausalLM",
+        LLAMA | {"hidden_size": 48, "num_attention_heads": 6, "model_max_length": 64, "norm_head": True},
+        "baichuan",
+        "BaichuanForCausalLM",
+    ),
     "internlm2": remote(
         "Llama",
         "InternLM2ForCausalLM",

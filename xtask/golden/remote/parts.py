@@ -41,11 +41,11 @@ def heads(x, width):
     return x.unflatten(-1, (-1, width)).transpose(0, 1)
 
 
-def attend(query, key, value, visible):
+def attend(query, key, value, visible, bias=0.0):
     """Softmax attention; key heads are shared by equal runs of query heads. -> [tokens, heads * width]."""
     shared_by = query.shape[0] // key.shape[0]
     key, value = key.repeat_interleave(shared_by, 0), value.repeat_interleave(shared_by, 0)
-    scores = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5
+    scores = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5 + bias
     weights = scores.masked_fill(~visible, float("-inf")).softmax(-1)
     return (weights @ value).transpose(0, 1).flatten(1)
 

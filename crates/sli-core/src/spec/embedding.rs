@@ -10,8 +10,12 @@ pub struct EmbeddingSpec {
     /// What the token's row is multiplied by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<f64>,
-    /// The learned positions that are added.
-    pub positions: Option<LearnedPositions>,
+    /// Width of a token's row, where it is not that of the hidden state: the row is projected on its way in, and the
+    /// final hidden state back to this width (OPT-350M).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_width: Option<usize>,
+    /// What is added for the position.
+    pub positions: Option<Positions>,
     /// How many token types have a row that is added.
     pub token_types: Option<usize>,
     /// After the sum.
@@ -30,6 +34,7 @@ impl EmbeddingSpec {
         Self {
             vocab_size,
             scale: None,
+            token_width: None,
             positions: None,
             token_types: None,
             norm: None,
@@ -39,9 +44,30 @@ impl EmbeddingSpec {
     }
 }
 
-/// A table with a row per position.
+/// What is added to a token's row for its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LearnedPositions {
-    /// Rows of the table.
-    pub count: usize,
+#[serde(rename_all = "snake_case")]
+pub enum Positions {
+    /// The row of a table.
+    Learned {
+        /// Rows of the table.
+        count: usize,
+    },
+    /// The sines of p * 10000^(-k / steps), for k up to half of the width, and then the cosines (Vaswani et al. 2017).
+    Sinusoidal {
+        /// p of a sample's first token.
+        first: usize,
+        /// As many as there are frequencies; one less where the last is 1/10000.
+        steps: usize,
+    },
+}
+
+impl Positions {
+    /// Positions that there are, where they end.
+    pub fn count(self) -> Option<usize> {
+        match self {
+            Self::Learned { count } => Some(count),
+            Self::Sinusoidal { .. } => None,
+        }
+    }
 }

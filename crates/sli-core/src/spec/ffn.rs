@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::MoeSpec;
+use super::{MoeSpec, NormSpec};
 
 /// What transforms each token by itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,6 +12,14 @@ pub enum Ffn {
     GatedMlp(MlpSpec),
     /// The same with most of the gate's values cut off.
     SparseGatedMlp(SparseMlpSpec),
+    /// The same with a norm before the last projection.
+    NormedGatedMlp(NormedMlpSpec),
+    /// down(f(up(x))), where f has learned a, a' and stored b, e: f(x) = b x + a x^2 for positive x, else
+    /// b x + a' (exp(min(x, e)) - 1 - x) (Huang and Schlag 2024, "xIELU").
+    XieluMlp {
+        /// Width between up and down.
+        intermediate_size: usize,
+    },
     /// Each token goes through a few of many gated MLPs.
     Moe(MoeSpec),
 }
@@ -35,6 +43,15 @@ pub struct SparseMlpSpec {
     pub mlp: MlpSpec,
     /// Standard deviations above the mean.
     pub cutoff: f64,
+}
+
+/// down(norm(act(gate(x)) * up(x))) (BitNet).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NormedMlpSpec {
+    /// Sizes.
+    pub mlp: MlpSpec,
+    /// Over the width between up and down.
+    pub norm: NormSpec,
 }
 
 /// The nonlinearities.

@@ -22,8 +22,8 @@ pub use attention::{
     Alibi, AttentionSpec, KeyValues, Mask, Position as PositionSpec, ProjectionBias, Prompt, PromptSpan,
     QkNorm, Temperature,
 };
-pub use embedding::{EmbeddingSpec, LearnedPositions};
-pub use ffn::{Activation, Ffn, MlpSpec, SparseMlpSpec};
+pub use embedding::{EmbeddingSpec, Positions};
+pub use ffn::{Activation, Ffn, MlpSpec, NormedMlpSpec, SparseMlpSpec};
 pub use head::{HeadSpec, HeadTransform};
 pub use mla::{IndexerSpec, MlaSpec};
 pub use moe::{ExpertGroups, ExpertSpec, MoeSpec, RouterSpec, Scoring, SharedExpertSpec, Weighs};
@@ -166,6 +166,11 @@ pub struct StackSpec {
 }
 
 impl StackSpec {
+    /// Width of the final hidden state.
+    pub fn final_width(&self) -> usize {
+        self.embedding.token_width.unwrap_or(self.hidden_size)
+    }
+
     /// Values per token that cross layers, at most.
     pub fn state_width(&self) -> usize {
         self.hidden_size.saturating_add(self.carried_width())

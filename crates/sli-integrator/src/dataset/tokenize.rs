@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sli_core::{ModelSpec, Result, SliError};
+use sli_core::{ModelSpec, Positions, Result, SliError};
 use tokenizers::Tokenizer;
 
 use crate::dataset::chat::ChatTemplate;
@@ -77,8 +77,9 @@ impl Tokenization<'_> {
             let count = stacks[0].embedding.token_types;
             check_ids(types, count.ok_or("this model has no token types")?, "token type")?;
         }
-        if let (Some(positions), Some(table)) = (&record.position_ids, &stacks[0].embedding.positions) {
-            check_ids(positions, table.count, "position")?;
+        let table = stacks[0].embedding.positions.and_then(Positions::count);
+        if let (Some(positions), Some(count)) = (&record.position_ids, table) {
+            check_ids(positions, count, "position")?;
         }
         Ok(tokens)
     }

@@ -40,8 +40,8 @@ impl<B: SliBackend> Pipeline<'_, B> {
     /// Runs a stack's final norm; after the last stack also the head, when its logits are wanted.
     pub(super) fn run_final(&mut self, run: &mut StageRun, stack: usize, done: usize) -> Result<()> {
         let spec = &self.model.spec.stacks[stack];
-        let end = match spec.final_norm {
-            Some(_) => {
+        let end = match spec.final_norm.is_some() || spec.embedding.token_width.is_some() {
+            true => {
                 let place = run.stage.place();
                 let tensors = match self.model.layout.groups(place).next() {
                     Some(group) => LayerTensors::new(0, self.take(run, &ReadRequest::Group(place, group))?),
@@ -49,7 +49,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
                 };
                 Some(self.factory.stack_end(spec, &tensors)?)
             }
-            None => None,
+            false => None,
         };
         let mut head = self.open_head(stack, done)?;
         let mut next = done;
@@ -122,11 +122,13 @@ impl<B: SliBackend> Pipeline<'_, B> {
         chunk: &Chunk,
     ) -> Result<Tensor<B, 2>> {
         let ChunkState { hidden: input, carry } = self.state(run, chunk.index)?;
-        let (width, device) = (input.width(), self.factory.device().clone());
+        let device = self.factory.device().clone();
         let rows = match end {
             Some(end) => {
+                let width = input.width();
                 let x = B::from_host(input.into_values(), width, &device);
-                Rows::new(width, B::to_host(end.forward(x, Carried::from_host(carry, &device))))
+                let x = end.forward(x, Carried::from_host(carry, &device)); // [tokens, final width]
+                Rows::new(x.dims()[1], B::to_host(x))
             }
             None => input,
         };
@@ -137,6 +139,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
         if let Some(generation) = run.stage.written(run.index, self.stacks) {
             self.store.put(generation, chunk.index, ChunkState::new(rows.clone()))?;
         }
+        let width = rows.width();
         Ok(B::from_host(rows.into_values(), width, &device))
     }
 

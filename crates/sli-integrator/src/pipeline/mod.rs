@@ -151,16 +151,13 @@ impl<B: SliBackend> Pipeline<'_, B> {
             Stage::Layer { layer, .. } => keep.keeps_layer(layer, stack.layers.len()),
             Stage::Final { .. } => keep.keeps_final(),
         };
+        let width = match stage {
+            Stage::Final { .. } => stack.final_width(),
+            _ => stack.hidden_size,
+        };
         let folder = self.output.join("hidden").join(&name);
         let open = |()| {
-            HiddenOutput::new(
-                folder,
-                stack.hidden_size,
-                self.hidden_dtype,
-                self.options.pool,
-                sequences,
-                samples_done,
-            )
+            HiddenOutput::new(folder, width, self.hidden_dtype, self.options.pool, sequences, samples_done)
         };
         let hidden = kept.then_some(()).map(open).transpose()?.map(Arc::new);
         let with_stats = self.options.stats && matches!(stage, Stage::Layer { .. });
@@ -248,7 +245,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
             let rows = model.layout.read_rows(table, ids)?;
             run.read += start.elapsed();
             run.wait += start.elapsed();
-            let rows = B::from_host(rows.to_f32().into_owned(), spec.hidden_size, &device);
+            let rows = B::from_host(rows.to_f32().into_owned(), spec.final_width(), &device);
             let types =
                 samples.token_types.as_ref().filter(|_| stack == 0).map(|types| &types[chunk.tokens.clone()]);
             let layer_rows = self.layer_rows(run, &spec.embedding, place, ids)?;

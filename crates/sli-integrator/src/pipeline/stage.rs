@@ -102,8 +102,8 @@ fn block_kind(block: &BlockSpec) -> String {
     };
     let cross = block.cross_attention.as_ref().map(|_| "cross attention");
     let ffn = block.ffn.as_ref().map(|ffn| match ffn {
-        Ffn::Mlp(_) => "MLP",
-        Ffn::GatedMlp(_) | Ffn::SparseGatedMlp(_) => "gated MLP",
+        Ffn::Mlp(_) | Ffn::XieluMlp { .. } => "MLP",
+        Ffn::GatedMlp(_) | Ffn::SparseGatedMlp(_) | Ffn::NormedGatedMlp(_) => "gated MLP",
         Ffn::Moe(_) => "experts",
     });
     [Some(mixer), cross, ffn].into_iter().flatten().collect::<Vec<_>>().join(" + ")

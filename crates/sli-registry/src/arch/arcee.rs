@@ -4,7 +4,7 @@ use serde_json::json;
 use sli_core::{Family, ModelSpec, Result};
 
 use super::llama;
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, KnownModel};
 use crate::blocks::remove_gates;
 use crate::config::HfConfig;
 
@@ -13,7 +13,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     family: Family::Llama,
     model_types: &["arcee"],
     architectures: &["ArceeForCausalLM", "ArceeModel"],
-    known_models: &[],
+    known_models: &[KnownModel::new("AFM-4.5B", "arcee-ai/AFM-4.5B-Base", "yarn")],
     spec,
     weights: llama::weights,
 };

@@ -1,10 +1,11 @@
-//! Baichuan-7B (Baichuan 2023): Llama with queries, keys and values in one matrix. The larger and later models of
-//! this name have other positions (13B) or a head whose rows have length one (Baichuan2).
+//! Baichuan (Baichuan 2023): Llama with queries, keys and values in one matrix. The 13B models have ALiBi in place of
+//! rotations, Baichuan2 a head whose rows have length one.
 
-use sli_core::{Family, ModelSpec, Result, TensorRole, WeightMap};
+use sli_core::{Alibi, Family, ModelSpec, PositionSpec, Result, TensorRole, WeightMap};
 
 use super::llama;
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, KnownModel};
+use crate::blocks::attentions;
 use crate::config::HfConfig;
 use crate::maps::Fused;
 
@@ -13,7 +14,14 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     family: Family::Llama,
     model_types: &["baichuan"],
     architectures: &["BaiChuanForCausalLM", "BaichuanForCausalLM"],
-    known_models: &[],
+    known_models: &[
+        KnownModel::new("Baichuan2-7B", "baichuan-inc/Baichuan2-7B-Base", "rows of the head of length one"),
+        KnownModel::new(
+            "Baichuan2-13B",
+            "baichuan-inc/Baichuan2-13B-Base",
+            "ALiBi, rows of the head of length one",
+        ),
+    ],
     spec,
     weights,
 };
@@ -21,11 +29,12 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
     // Released configs do not say it otherwise: Baichuan2 has another vocabulary, and ALiBi needs no maximum.
     const BAICHUAN2_VOCAB_SIZE: usize = 125_696;
-    config.ignore(&["model_max_length"]);
-    if !config.has("max_position_embeddings") {
-        return Err(config.error("the ALiBi positions of Baichuan-13B are not supported"));
-    }
+    config.ignore(&["model_max_length", "z_loss_weight", "_from_model_config"]);
     let mut spec = llama::spec(config)?;
+    if !config.has("max_position_embeddings") {
+        attentions(&mut spec)
+            .for_each(|(_, attention)| attention.position = PositionSpec::Alibi(Alibi::Standard));
+    }
     if let Some(head) = &mut spec.head {
         head.unit_rows = config.bool_or("norm_head", head.vocab_size == BAICHUAN2_VOCAB_SIZE)?;
     }

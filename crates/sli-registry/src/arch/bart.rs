@@ -2,8 +2,8 @@
 //! learned positions that count from 2, and biases everywhere.
 
 use sli_core::{
-    BlockSpec, EmbeddingSpec, Family, Ffn, HeadSpec, LearnedPositions, LoadOp, Mask, Mixer, MlpSpec,
-    ModelSpec, NormSpec, Residual, Result, StackKind, StackMap, StackSpec, TensorRole, WeightMap,
+    BlockSpec, EmbeddingSpec, Family, Ffn, HeadSpec, LoadOp, Mask, Mixer, MlpSpec, ModelSpec, NormSpec,
+    Positions, Residual, Result, StackKind, StackMap, StackSpec, TensorRole, WeightMap,
 };
 
 use crate::architecture::{Architecture, KnownModel};
@@ -64,7 +64,7 @@ fn stack(config: &HfConfig, kind: StackKind) -> Result<StackSpec> {
         residual: Residual::PostNorm,
         norm,
     };
-    let positions = Some(LearnedPositions { count: config.usize("max_position_embeddings")? });
+    let positions = Some(Positions::Learned { count: config.usize("max_position_embeddings")? });
     let vocab_size = config.usize("vocab_size")?;
     Ok(StackSpec {
         kind,
@@ -104,7 +104,7 @@ fn stack_weights(stack: &StackSpec) -> StackMap {
     let base = format!("{{prefix}}{}.", side(stack.kind));
     let mut map = StackMap::default();
     map.module(TokenEmbedding, "{prefix}shared").module(EmbeddingNorm, &format!("{base}layernorm_embedding"));
-    let count = stack.embedding.positions.map_or(0, |positions| positions.count);
+    let count = stack.embedding.positions.and_then(Positions::count).unwrap_or(0);
     positions_after(&mut map, &format!("{base}embed_positions"), UNUSED_POSITIONS, count);
     let names = [
         (AttnQ, "self_attn.q_proj"),

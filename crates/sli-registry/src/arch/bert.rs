@@ -2,8 +2,8 @@
 //! The head of its masked language model has a transform before the embedding's matrix.
 
 use sli_core::{
-    BlockSpec, EmbeddingSpec, Family, Ffn, HeadSpec, HeadTransform, LearnedPositions, Mask, Mixer, MlpSpec,
-    ModelSpec, NormSpec, Residual, Result, StackKind, StackMap, StackSpec, TensorRole, WeightMap,
+    BlockSpec, EmbeddingSpec, Family, Ffn, HeadSpec, HeadTransform, Mask, Mixer, MlpSpec, ModelSpec,
+    NormSpec, Positions, Residual, Result, StackKind, StackMap, StackSpec, TensorRole, WeightMap,
 };
 
 use crate::architecture::{Architecture, KnownModel};
@@ -54,7 +54,7 @@ pub(crate) fn spec(config: &HfConfig) -> Result<ModelSpec> {
         norm,
     };
     let embedding = EmbeddingSpec {
-        positions: Some(LearnedPositions { count: num_positions }),
+        positions: Some(Positions::Learned { count: num_positions }),
         token_types: Some(config.usize_or("type_vocab_size", 2)?),
         norm: Some(norm),
         ..EmbeddingSpec::tokens(vocab_size)

@@ -24,7 +24,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     weights,
 };
 
-fn spec(config: &HfConfig) -> Result<ModelSpec> {
+pub(super) fn spec(config: &HfConfig) -> Result<ModelSpec> {
     require(config, "use_bidirectional_attention", false)?;
     let defaults =
         json!({ "sliding_window": 4096, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0 });

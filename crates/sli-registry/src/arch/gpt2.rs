@@ -2,8 +2,8 @@
 //! and values are one matrix, and all matrices are stored [in, out].
 
 use sli_core::{
-    AttentionSpec, BlockSpec, EmbeddingSpec, Family, Ffn, LearnedPositions, LoadOp, Mask, Mixer, MlpSpec,
-    ModelSpec, NormSpec, Residual, Result, StackKind, StackMap, StackSpec, TensorRole, WeightMap,
+    AttentionSpec, BlockSpec, EmbeddingSpec, Family, Ffn, LoadOp, Mask, Mixer, MlpSpec, ModelSpec, NormSpec,
+    Positions, Residual, Result, StackKind, StackMap, StackSpec, TensorRole, WeightMap,
 };
 
 use crate::architecture::{Architecture, KnownModel};
@@ -57,7 +57,7 @@ pub(crate) fn spec(config: &HfConfig) -> Result<ModelSpec> {
             norm,
         }
     };
-    let positions = Some(LearnedPositions { count: num_positions });
+    let positions = Some(Positions::Learned { count: num_positions });
     let stack = StackSpec {
         kind: StackKind::Decoder,
         hidden_size,

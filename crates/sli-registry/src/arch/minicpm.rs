@@ -29,15 +29,21 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
         return Err(config.invalid("sparse_config", "nothing: sparse attention is not supported"));
     }
     let mut spec = llama::spec(config)?;
+    scale_by_depth_and_width(&mut spec, config)?;
+    Ok(spec)
+}
+
+/// Scales of the embedding, the branches and the logits, which let one choice of hyperparameters serve all sizes.
+pub(super) fn scale_by_depth_and_width(spec: &mut ModelSpec, config: &HfConfig) -> Result<()> {
     spec.stacks[0].embedding.scale = Some(config.f64_or("scale_emb", 1.0)?);
     let scale = config.f64_or("scale_depth", 1.0)? / (spec.num_layers() as f64).sqrt();
-    set_residual(&mut spec, Residual::ScaledPreNorm { scale });
+    set_residual(spec, Residual::ScaledPreNorm { scale });
     let width = spec.stacks[0].hidden_size as f64;
     let scale = config.f64_or("dim_model_base", 1.0)? / width;
     if let Some(head) = &mut spec.head {
         head.scale = Some(scale);
     }
-    Ok(spec)
+    Ok(())
 }
 
 fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {

@@ -1,16 +1,20 @@
 //! One file per architecture, each stating how it differs from others. Nothing outside of this folder decides by an
 //! architecture's name.
 
+mod apertus;
 mod arcee;
 mod baichuan;
 mod bart;
 mod bert;
+mod biogpt;
+mod bitnet;
 mod bloom;
 mod chatglm;
 mod chatglm_6b;
 mod codegen;
 mod cohere;
 mod cohere2;
+mod ctrl;
 mod deci;
 mod deepseek;
 mod deepseek_v2;
@@ -51,6 +55,7 @@ mod llava;
 mod mamba;
 mod megatron_bert;
 mod minicpm;
+mod minicpm3;
 mod minimax_m2;
 mod ministral;
 mod mistral;
@@ -86,6 +91,8 @@ mod stablelm;
 mod starcoder2;
 mod t5;
 mod umt5;
+mod vaultgemma;
+mod xglm;
 mod xlm_roberta_xl;
 mod yi;
 
@@ -112,11 +119,14 @@ pub const ARCHITECTURES: &[Architecture] = &[
     starcoder2::ARCHITECTURE,
     nemotron::ARCHITECTURE,
     arcee::ARCHITECTURE,
+    apertus::ARCHITECTURE,
+    bitnet::ARCHITECTURE,
     helium::ARCHITECTURE,
     ernie4_5::ARCHITECTURE,
     smollm3::ARCHITECTURE,
     granite::ARCHITECTURE,
     minicpm::ARCHITECTURE,
+    minicpm3::ARCHITECTURE,
     olmo::ARCHITECTURE,
     olmo2::ARCHITECTURE,
     olmo3::ARCHITECTURE,
@@ -136,6 +146,9 @@ pub const ARCHITECTURES: &[Architecture] = &[
     mpt::ARCHITECTURE,
     nanochat::ARCHITECTURE,
     persimmon::ARCHITECTURE,
+    ctrl::ARCHITECTURE,
+    biogpt::ARCHITECTURE,
+    xglm::ARCHITECTURE,
     qwen::ARCHITECTURE,
     qwen2::ARCHITECTURE,
     qwen3::ARCHITECTURE,
@@ -182,6 +195,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     phi::ARCHITECTURE,
     gemma::ARCHITECTURE,
     gemma2::ARCHITECTURE,
+    vaultgemma::ARCHITECTURE,
     gemma3::ARCHITECTURE,
     gemma3_multimodal::ARCHITECTURE,
     gemma3n::ARCHITECTURE,
