@@ -237,7 +237,7 @@ pub(crate) fn scratch_floats(block: &BlockSpec, hidden: u64) -> u64 {
         // Gate and up; their product takes the place of the gate.
         Some(Ffn::GatedMlp(mlp)) => 3 * mlp.intermediate_size,
         Some(Ffn::SparseGatedMlp(sparse)) => 6 * sparse.mlp.intermediate_size,
-        Some(Ffn::NormedGatedMlp(normed)) => 5 * normed.mlp.intermediate_size,
+        Some(Ffn::NormedGatedMlp(normed)) => 4 * normed.mlp.intermediate_size,
         Some(Ffn::XieluMlp { intermediate_size }) => 6 * intermediate_size,
         Some(Ffn::Moe(moe)) => {
             let shared = moe.shared.map_or(0, |shared| shared.mlp.intermediate_size);

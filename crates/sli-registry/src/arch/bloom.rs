@@ -17,9 +17,12 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     model_types: &["bloom"],
     architectures: &["BloomForCausalLM", "BloomModel"],
     known_models: &[
-        KnownModel::new("BLOOM-560M..7B1", "bigscience/bloom-7b1", ""),
+        KnownModel::new("BLOOM-560M", "bigscience/bloom-560m", ""),
+        KnownModel::new("BLOOM-3B", "bigscience/bloom-3b", ""),
+        KnownModel::new("BLOOM-7B1", "bigscience/bloom-7b1", ""),
         KnownModel::new("BLOOM-176B", "bigscience/bloom", "112 heads: the slopes of 128, in part"),
         KnownModel::new("BLOOMZ-176B", "bigscience/bloomz", ""),
+        KnownModel::new("BLOOMZ-7B1-mt", "bigscience/bloomz-7b1-mt", ""),
     ],
     spec,
     weights,

@@ -23,6 +23,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     architectures: &["Gemma3ForCausalLM", "Gemma3TextModel"],
     known_models: &[
         KnownModel::new("Gemma-3-1B", "google/gemma-3-1b-pt", "windows of 512"),
+        KnownModel::new("MedGemma-27B", "google/medgemma-27b-text-it", ""),
         KnownModel::new("EmbeddingGemma-300M", "google/embeddinggemma-300m", "two-sided attention"),
     ],
     spec,

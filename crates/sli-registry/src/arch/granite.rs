@@ -12,7 +12,10 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     family: Family::Llama,
     model_types: &["granite"],
     architectures: &["GraniteForCausalLM", "GraniteModel"],
-    known_models: &[KnownModel::new("Granite-3.0-8B", "ibm-granite/granite-3.0-8b-base", "")],
+    known_models: &[
+        KnownModel::new("Granite-3.0-8B", "ibm-granite/granite-3.0-8b-base", ""),
+        KnownModel::new("Granite-3.3-8B", "ibm-granite/granite-3.3-8b-base", ""),
+    ],
     spec,
     weights: llama::weights,
 };

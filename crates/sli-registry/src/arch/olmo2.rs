@@ -15,7 +15,10 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     family: Family::Llama,
     model_types: &["olmo2"],
     architectures: &["Olmo2ForCausalLM", "Olmo2Model"],
-    known_models: &[KnownModel::new("OLMo-2-13B", "allenai/OLMo-2-1124-13B", "")],
+    known_models: &[
+        KnownModel::new("OLMo-2-13B", "allenai/OLMo-2-1124-13B", ""),
+        KnownModel::new("OLMo-2-32B", "allenai/OLMo-2-0325-32B", "8 key heads"),
+    ],
     spec,
     weights,
 };

@@ -17,8 +17,14 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     architectures: &["Phi3ForCausalLM", "Phi3Model"],
     known_models: &[
         KnownModel::new("Phi-3-mini-4k", "microsoft/Phi-3-mini-4k-instruct", "sliding window of 2047"),
+        KnownModel::new("Phi-3-mini-128k", "microsoft/Phi-3-mini-128k-instruct", "longrope"),
         KnownModel::new("Phi-3-medium-14B", "microsoft/Phi-3-medium-4k-instruct", "10 key heads"),
         KnownModel::new("Phi-4-14B", "microsoft/phi-4", "no window"),
+        KnownModel::new(
+            "Phi-4-mini",
+            "microsoft/Phi-4-mini-instruct",
+            "three quarters of a head rotated, tied head",
+        ),
     ],
     spec,
     weights,
