@@ -61,6 +61,7 @@ fn config(shape: &str) -> Result<Value> {
             config["vocab_size"] = json!(128_256);
             return Ok(config);
         }
+        "minilm-l6" => ("all_minilm_l6_v2", json!({ "torch_dtype": "bfloat16" })),
         "kimi-k2" => ("kimi_k2", json!({})),
         "deepseek-v3" => ("deepseek_v3", json!({ "num_nextn_predict_layers": 0 })),
         "gpt-oss-120b" => ("gpt_oss_120b", json!({})),
@@ -99,7 +100,7 @@ fn config(shape: &str) -> Result<Value> {
 
 /// The shapes that there are, for people.
 pub(crate) const SHAPES: &str = "tinyllama-1.1b, llama-6.7b, llama-3.1-405b, mixtral-8x22b, qwen3-235b, gpt-oss-120b, \
-                                 deepseek-v3, kimi-k2, moe-bench";
+                                 deepseek-v3, kimi-k2, moe-bench, minilm-l6";
 
 /// A tensor as it is stored.
 struct Stored {
@@ -308,6 +309,7 @@ mod tests {
         for (shape, parameters) in [
             ("tinyllama-1.1b", 1_100_048_384),
             ("llama-6.7b", 6_738_415_616),
+            ("minilm-l6", 22_565_376),
             ("llama-3.1-405b", 405_853_388_800),
             ("mixtral-8x22b", 140_620_634_112),
             ("qwen3-235b", 235_093_634_560),

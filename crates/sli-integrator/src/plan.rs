@@ -61,6 +61,8 @@ const MARGIN: u64 = 24 << 20;
 /// Most tokens of a chunk, best first. Products of so many rows run at full speed, those of a quarter at about nine
 /// tenths of it; below that each halving costs more.
 const LARGE_CHUNKS: [usize; 6] = [1024, 768, 512, 384, 320, 256];
+/// Where each expert sees only its share of the rows.
+const CHUNKS_FOR_EXPERTS: [usize; 2] = [4096, 2048];
 /// Where activations on disk do not make room for larger ones.
 const SMALL_CHUNKS: [usize; 6] = [192, 160, 128, 96, 64, 32];
 /// Products of fewer rows take longer than reading ahead saves. The last is the least that works.
@@ -100,8 +102,12 @@ impl Situation<'_> {
             (None, Placement::Auto) => &[false, true],
         };
         let ahead = (READ_AHEAD / self.sizes.largest_group.max(1)).clamp(1, GROUPS_AHEAD);
+        let mut large = LARGE_CHUNKS.to_vec();
+        if layers_top_k(self.spec) > 0 {
+            large.splice(..0, CHUNKS_FOR_EXPERTS);
+        }
         let tried: [(&[usize], &[u64]); 3] =
-            [(&LARGE_CHUNKS, &[ahead, 1]), (&SMALL_CHUNKS, &[1]), (&CHUNKS_WITHOUT_READ_AHEAD, &[0])];
+            [(&large, &[ahead, 1]), (&SMALL_CHUNKS, &[1]), (&CHUNKS_WITHOUT_READ_AHEAD, &[0])];
         for (sizes, aheads) in tried {
             for spilled in placements {
                 let plans = sizes.iter().flat_map(|chunk_tokens| {

@@ -14,6 +14,7 @@ use crate::{Result, root, succeed};
 /// What is run.
 struct Case {
     shape: &'static str,
+    task: Task,
     samples: usize,
     length: usize,
     /// Bytes that peers may use.
@@ -22,23 +23,52 @@ struct Case {
     limit: u64,
 }
 
-const CASES: [Case; 4] = [
+/// What is wanted of the samples.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Task {
+    /// Log-likelihoods of all tokens and the hidden states after the final norm, of token ids.
+    Score,
+    /// The mean of the last hidden states, of texts.
+    Embed,
+}
+
+impl Task {
+    /// The peers that can do it.
+    fn peers(self) -> &'static [&'static str] {
+        match self {
+            Self::Score => &["accelerate", "airllm", "loop"],
+            Self::Embed => &["sentence_transformers", "sentence_transformers_bf16"],
+        }
+    }
+
+    /// The options of ours for it.
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Score => &["--score", "--no-stats"],
+            Self::Embed => &["--pool", "mean", "--no-stats"],
+        }
+    }
+}
+
+const fn scored(shape: &'static str, samples: usize, length: usize, peer_limit: u64, limit: u64) -> Case {
+    Case { shape, task: Task::Score, samples, length, peer_limit, limit }
+}
+
+const CASES: [Case; 7] = [
+    scored("tinyllama-1.1b", 16, 32, 1_500_000_000, 1_500_000_000),
+    scored("tinyllama-1.1b", 32, 128, 1_500_000_000, 1_500_000_000),
+    scored("llama-6.7b", 16, 32, 4_000_000_000, 1_000_000_000),
+    scored("llama-6.7b", 8, 128, 4_000_000_000, 1_000_000_000),
+    scored("moe-bench", 1, 16, 0, 1_000_000_000),
+    scored("moe-bench", 16, 128, 0, 1_000_000_000),
     Case {
-        shape: "tinyllama-1.1b",
-        samples: 16,
-        length: 32,
-        peer_limit: 1_500_000_000,
-        limit: 1_500_000_000,
+        shape: "minilm-l6",
+        task: Task::Embed,
+        samples: 100_000,
+        length: 8,
+        peer_limit: 8_000_000_000,
+        limit: 8_000_000_000,
     },
-    Case {
-        shape: "tinyllama-1.1b",
-        samples: 32,
-        length: 128,
-        peer_limit: 1_500_000_000,
-        limit: 1_500_000_000,
-    },
-    Case { shape: "llama-6.7b", samples: 16, length: 32, peer_limit: 4_000_000_000, limit: 1_000_000_000 },
-    Case { shape: "llama-6.7b", samples: 8, length: 128, peer_limit: 4_000_000_000, limit: 1_000_000_000 },
 ];
 
 /// What the command line says.
@@ -92,9 +122,14 @@ impl<'a> Bench<'a> {
             synth(case.shape, false, &model)?;
         }
         let dataset = options.data.join(format!("{}x{}.jsonl", case.samples, case.length));
-        std::fs::write(&dataset, records(case.samples, case.length))?;
+        std::fs::write(&dataset, records(case))?;
+        if case.task == Task::Embed {
+            write_tokenizer(&model)?;
+        }
         let present: Vec<String> = serde_json::from_value(python(options, &["list"])?).unwrap_or_default();
-        let wanted = |peer: &String| options.peers.is_empty() || options.peers.contains(peer);
+        // Peers run dense models only.
+        let able = |peer: &str| case.peer_limit > 0 && case.task.peers().contains(&peer);
+        let wanted = |peer: &String| able(peer) && (options.peers.is_empty() || options.peers.contains(peer));
         let peers: Vec<String> = present.into_iter().filter(wanted).collect();
         let bench = Self { case, name, options, model, dataset, peers };
         for peer in &bench.peers {
@@ -155,7 +190,7 @@ impl<'a> Bench<'a> {
     /// Without torch, at the best rate of our own.
     fn limit_seconds(&self, forecast: &Value) -> Result<f64> {
         let work = |name: &str| forecast["work"][name].as_f64().unwrap_or(0.0);
-        let flops = work("dense_flops") + work("attention_flops");
+        let flops = work("dense_flops") + work("expert_flops") + work("attention_flops");
         let rate = match python(self.options, &["gemm"]) {
             Ok(rate) => rate.as_f64().ok_or("no rate")?,
             Err(_) => flops / forecast["limit_seconds"].as_f64().ok_or("no forecast")?,
@@ -213,7 +248,7 @@ impl<'a> Bench<'a> {
         command.arg(task).arg(&self.model).arg("--dataset").arg(&self.dataset);
         // The limit of the group counts files' pages too, and the kernel wants some room.
         let memory = (self.case.limit / 100 * 95).to_string();
-        command.args(["--memory", &memory, "--dtype", "bf16", "--score", "--no-stats"]);
+        command.args(["--memory", &memory, "--dtype", "bf16"]).args(self.case.task.options());
         command
     }
 }
@@ -240,11 +275,33 @@ fn forget_files() {
     }
 }
 
-/// Token ids by a fixed rule; what they are does not matter.
-fn records(samples: usize, length: usize) -> String {
-    let id = |token: usize| 5 + token * 7919 % 31_990;
-    let ids = |sample: usize| (0..length).map(|i| id(sample * length + i)).collect::<Vec<_>>();
-    (0..samples).map(|sample| json!({"input_ids": ids(sample)}).to_string() + "\n").collect()
+/// Words of the tokenizer for texts.
+const WORDS: usize = 30_000;
+
+/// Token ids by a fixed rule, or words that stand for them; which does not matter.
+fn records(case: &Case) -> String {
+    let Case { task, samples, length, .. } = *case;
+    let id = |token: usize| 5 + token * 7919 % (WORDS - 10);
+    let ids = |sample: usize| (0..length).map(move |i| id(sample * length + i));
+    let record = |sample| match task {
+        Task::Score => json!({ "input_ids": ids(sample).collect::<Vec<_>>() }),
+        Task::Embed => json!({ "text": ids(sample).map(|id| format!("w{id} ")).collect::<String>() }),
+    };
+    (0..samples).map(|sample| record(sample).to_string() + "\n").collect()
+}
+
+/// A tokenizer whose words are `w0`, `w1`, ..., for us and for the peers.
+fn write_tokenizer(model: &Path) -> Result {
+    let vocab: BTreeMap<String, usize> = (0..WORDS).map(|id| (format!("w{id}"), id)).collect();
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "w0"},
+    });
+    std::fs::write(model.join("tokenizer.json"), tokenizer.to_string())?;
+    let settings =
+        json!({"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "w0", "pad_token": "w0"});
+    Ok(std::fs::write(model.join("tokenizer_config.json"), settings.to_string())?)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

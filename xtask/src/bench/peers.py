@@ -7,13 +7,15 @@ model to results in memory, imports and a tiny warm-up left out. One JSON line o
     peers.py prepare PEER MODEL            what a peer wants to have beside the model
     peers.py run PEER MODEL SAMPLES LENGTH [BATCH]
 
-Each run gives the log-likelihood of every token given those before it, and the hidden state after the final norm.
+Each run gives the log-likelihood of every token given those before it, and the hidden state after the final norm; those
+of sentence-transformers the mean of the last hidden states of texts.
 """
 import importlib.util, json, mmap, os, sys, time
 
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="2")
 PEERS = {"accelerate": ["torch", "transformers", "accelerate"], "airllm": ["torch", "transformers", "airllm"],
-         "loop": ["torch", "transformers"]}
+         "loop": ["torch", "transformers"], "sentence_transformers": ["torch", "sentence_transformers"],
+         "sentence_transformers_bf16": ["torch", "sentence_transformers"]}
 TOKENIZER = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
              "pre_tokenizer": {"type": "Whitespace"}, "post_processor": None, "decoder": None,
              "model": {"type": "WordLevel", "vocab": {"<unk>": 0, "<s>": 1, "</s>": 2}, "unk_token": "<unk>"}}
@@ -51,6 +53,21 @@ def open_airllm(model, length):
         from airllm import AutoModel
         return AutoModel.from_pretrained(model, device="cpu", dtype=torch.bfloat16, max_seq_len=length,
                                          layer_shards_saving_path=model + ".airllm", prefetching=True)
+
+
+def embed(model, samples, length, dtype, batch):
+    """Seconds that sentence-transformers takes for texts of so many words."""
+    import torch
+    from sentence_transformers import SentenceTransformer, models
+    torch.set_num_threads(2)
+    transformer = models.Transformer(model, model_args={"dtype": getattr(torch, dtype)})
+    pooling = models.Pooling(transformer.get_word_embedding_dimension(), "mean")
+    encoder = SentenceTransformer(modules=[transformer, pooling], device="cpu")
+    texts = [" ".join(f"w{5 + (i * length + j) * 7919 % 29990}" for j in range(length)) for i in range(samples)]
+    encoder.encode(texts[:64])
+    start = time.perf_counter()
+    encoder.encode(texts, batch_size=batch)
+    return time.perf_counter() - start
 
 
 class Run:
@@ -216,6 +233,11 @@ def main():
     else:
         peer, model, *numbers = rest
         numbers = [int(number) for number in numbers] + [0] * (3 - len(numbers))
+        if peer.startswith("sentence_transformers"):
+            # As it comes: float32, 32 texts at once. In bf16 larger batches are faster.
+            dtype, batch = ("bfloat16", 256) if peer.endswith("bf16") else ("float32", 32)
+            print(json.dumps({"seconds": embed(model, numbers[0], numbers[1], dtype, batch)}))
+            return
         run = Run(model, *numbers)
         start = time.perf_counter()
         getattr(run, peer)()
