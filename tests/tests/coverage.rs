@@ -31,7 +31,7 @@ const SHARED: &[(&str, &str)] = &[
     ("qwen3_vl_moe", "qwen3_moe"),
     ("qwen3_omni_moe", "qwen3_moe"),
     ("deepseek", "deepseek_v2_lite"),
-    ("olmoe", "minimax_m2"),
+    ("aria", "aria_text"),
     ("glm4_moe_lite", "deepseek_v3"),
     ("glm_moe_dsa", "deepseek_v32"),
 ];

@@ -82,9 +82,11 @@ def stacks(case, model):
     config = model.config
     if config.is_encoder_decoder:
         encoder, decoder = model.get_encoder(), model.get_decoder()
-        num_decoder_layers = getattr(config, "num_decoder_layers", None) or config.decoder_layers
+        # A config in sections has these numbers elsewhere; its cases name the path of the layers.
+        num_layers = getattr(config, "num_hidden_layers", None)
+        num_decoder_layers = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None)
         return [
-            ("encoder_", encoder, layer_list(encoder, case.layers, config.num_hidden_layers)),
+            ("encoder_", encoder, layer_list(encoder, case.layers, num_layers)),
             ("decoder_", decoder, layer_list(decoder, case.layers, num_decoder_layers)),
         ]
     stack = model.get_decoder() if case.causal else model.base_model

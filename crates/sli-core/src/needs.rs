@@ -107,6 +107,7 @@ impl BlockSpec {
         norm(&mut needs, own, MixerNorm);
         match &self.mixer {
             Mixer::Attention(spec) => attention(&mut needs, spec, hidden),
+            Mixer::AttentionExperts(spec) => attention_experts(&mut needs, spec, hidden),
             Mixer::Mla(spec) => mla(&mut needs, spec, hidden),
             Mixer::Mamba1(spec) => mamba1(&mut needs, spec, hidden),
         }
@@ -161,6 +162,12 @@ impl BlockSpec {
                     layer_input(&mut needs, &input, &self.norm, hidden);
                 }
                 needs.tensor(TensorRole::LayerScale.weight(), &[1]);
+            }
+            Residual::DenseBetween(mlp) => {
+                use TensorRole::{DenseNorm, MlpDown, MlpGate, MlpUp};
+                needs.norm(DenseNorm, &self.norm, hidden);
+                let roles = [MlpGate, MlpUp, MlpDown];
+                feed_forward(&mut needs, mlp.intermediate_size, mlp.bias, hidden, true, roles);
             }
             _ => {}
         }
@@ -229,6 +236,23 @@ fn attention(needs: &mut Needs, spec: &AttentionSpec, hidden: usize) {
     }
 }
 
+fn attention_experts(needs: &mut Needs, spec: &AttentionExpertsSpec, hidden: usize) {
+    use TensorRole::{AttnExpertOut, AttnExpertQ, AttnK, AttnOut, AttnRouter, AttnV};
+    let attention = &spec.attention;
+    let (queries, mixed) =
+        (attention.num_heads * attention.head_dim, attention.num_heads * attention.value_dim);
+    needs.linear(AttnRouter, spec.num_experts, hidden, spec.router.bias);
+    needs.linear(AttnK, attention.num_kv_heads * attention.head_dim, hidden, attention.bias.key);
+    needs.linear(AttnV, attention.num_kv_heads * attention.value_dim, hidden, attention.bias.value);
+    for expert in 0..spec.num_experts as u32 {
+        needs.linear(AttnExpertQ(expert), queries, hidden, false);
+        needs.linear(AttnExpertOut(expert), hidden, mixed, false);
+    }
+    if attention.bias.output {
+        needs.tensor(AttnOut.bias(), &[hidden]);
+    }
+}
+
 fn projections(needs: &mut Needs, spec: &AttentionSpec, hidden: usize, [q, k, v, out]: [TensorRole; 4]) {
     needs.linear(q, spec.num_heads * spec.head_dim, hidden, spec.bias.query);
     if spec.key_values.has_keys() {
@@ -268,11 +292,14 @@ fn mla(needs: &mut Needs, spec: &MlaSpec, hidden: usize) {
 
 fn moe(needs: &mut Needs, spec: &MoeSpec, hidden: usize) {
     use TensorRole::{ExpertDown, ExpertGate, ExpertUp};
-    use TensorRole::{Router, RouterCorrection, SharedDown, SharedGate, SharedScale, SharedUp};
+    use TensorRole::{ExpertSum, Router, RouterCorrection, SharedDown, SharedGate, SharedScale, SharedUp};
     let choices = spec.num_experts + spec.router.identity_experts;
     needs.linear(Router, choices, hidden, spec.router.bias);
     if spec.router.correction {
         needs.tensor(RouterCorrection.weight(), &[choices]);
+    }
+    if spec.bias {
+        needs.tensor(ExpertSum.bias(), &[hidden]);
     }
     let has_gate = spec.expert.has_gate();
     if let Some(shared) = &spec.shared {
@@ -364,7 +391,8 @@ mod tests {
     fn each_expert_is_a_group_of_its_own() {
         let mlp = MlpSpec { intermediate_size: 48, activation: Activation::Silu, bias: false };
         let (router, expert) = (RouterSpec::softmax(2, true), ExpertSpec::Gated(mlp));
-        let needs = block(Ffn::Moe(MoeSpec { num_experts: 3, router, expert, shared: None })).needs(32);
+        let needs =
+            block(Ffn::Moe(MoeSpec { num_experts: 3, router, expert, shared: None, bias: false })).needs(32);
         assert_eq!(needs.iter().filter(|n| n.group == Group::Expert(2)).count(), 3);
         assert!(needs.iter().any(|n| n.key == TensorRole::Router.weight() && n.group == Group::Dense));
     }

@@ -51,6 +51,9 @@ pub enum TensorRole {
     AttnQHeadNorm(u32),
     AttnKHeadNorm(u32),
     RelativeBias,
+    AttnRouter,
+    AttnExpertQ(u32),
+    AttnExpertOut(u32),
     CrossQ,
     CrossK,
     CrossV,
@@ -77,6 +80,7 @@ pub enum TensorRole {
     SsmD,
     SsmOut,
     // feed-forward
+    DenseNorm,
     MlpGate,
     MlpUp,
     MlpDown,
@@ -87,6 +91,7 @@ pub enum TensorRole {
     XieluEps,
     Router,
     RouterCorrection,
+    ExpertSum,
     SharedGate,
     SharedUp,
     SharedDown,
@@ -123,9 +128,11 @@ impl TensorRole {
     }
 
     /// Which of several alike it is: the expert, the head that has a norm of its own, or the stream.
+    /// Experts of attention are read with their layer, since most are needed for any text.
     pub const fn index(self) -> Option<u32> {
         match self {
             Self::AttnQHeadNorm(head) | Self::AttnKHeadNorm(head) => Some(head),
+            Self::AttnExpertQ(expert) | Self::AttnExpertOut(expert) => Some(expert),
             Self::StreamIn(stream) | Self::StreamOut(stream) => Some(stream),
             _ => self.expert(),
         }
@@ -139,6 +146,8 @@ impl TensorRole {
             Self::ExpertDown(_) => Self::ExpertDown(0),
             Self::AttnQHeadNorm(_) => Self::AttnQHeadNorm(0),
             Self::AttnKHeadNorm(_) => Self::AttnKHeadNorm(0),
+            Self::AttnExpertQ(_) => Self::AttnExpertQ(0),
+            Self::AttnExpertOut(_) => Self::AttnExpertOut(0),
             Self::StreamIn(_) => Self::StreamIn(0),
             Self::StreamOut(_) => Self::StreamOut(0),
             other => other,

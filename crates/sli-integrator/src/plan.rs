@@ -1,7 +1,7 @@
 //! How a run uses memory: chunk size, reading ahead, where activations wait.
 
 use serde::Serialize;
-use sli_core::{BlockSpec, ByteSize, Ffn, Mixer, ModelSpec, Result, SliError};
+use sli_core::{BlockSpec, ByteSize, Ffn, Mixer, ModelSpec, Residual, Result, SliError};
 
 use crate::chunks::{Chunks, sample_length};
 use crate::dataset::Samples;
@@ -230,6 +230,11 @@ pub(crate) fn scratch_floats(block: &BlockSpec, hidden: u64) -> u64 {
             let (q, v) = (a.num_heads * a.head_dim, a.num_heads * a.value_dim);
             2 * q + 2 * a.num_kv_heads * (a.head_dim + a.value_dim) + v
         }
+        Mixer::AttentionExperts(e) => {
+            let a = &e.attention;
+            let (q, v) = (a.num_heads * a.head_dim, a.num_heads * a.value_dim);
+            3 * q + 2 * a.num_kv_heads * (a.head_dim + a.value_dim) + 2 * v + 3 * e.num_experts
+        }
         Mixer::Mla(m) => {
             // Queries, keys (their own part and whole), values and what is mixed, besides the narrow latents.
             let latents = m.query_rank.unwrap_or(0) + m.latent_rank + m.rotary_dim;
@@ -251,7 +256,11 @@ pub(crate) fn scratch_floats(block: &BlockSpec, hidden: u64) -> u64 {
                 + 3 * (moe.num_experts + moe.router.identity_experts)
         }
     };
-    5 * hidden + mixer.max(ffn) as u64
+    let between = match block.residual {
+        Residual::DenseBetween(mlp) => 4 * mlp.intermediate_size,
+        _ => 0,
+    };
+    5 * hidden + mixer.max(ffn).max(between) as u64
 }
 
 /// f32 values that a token takes while it waits for experts: residual stream, input, sum, and its choices.

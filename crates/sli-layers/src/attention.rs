@@ -115,7 +115,7 @@ impl<B: SliBackend> AttentionLayer<B> {
         let table = self.rotation(context);
         let query_norm = self.qk_norm.as_ref().map(|norms| &norms.query);
         let mut query =
-            self.placed(self.project(&self.query, x.clone()), spec.num_heads, query_norm, table.as_ref());
+            self.placed(self.query.forward(x.clone()), spec.num_heads, query_norm, table.as_ref());
         let (key, value) = self.key_values(x, carried, table.as_ref());
         if let Some(temperature) = spec.temperature {
             query = query * context.per_position(|position| temperature.factor(position) as f32);
@@ -130,11 +130,11 @@ impl<B: SliBackend> AttentionLayer<B> {
         })
     }
 
-    /// A projection of each token, clipped where the spec says so.
-    fn project(&self, linear: &Linear<B>, x: Tensor<B, 2>) -> Tensor<B, 2> {
+    /// Queries, keys or values, kept within bounds where the spec has some.
+    fn clipped(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         match self.spec.clip {
-            Some(clip) => linear.forward(x).clamp(-clip, clip),
-            None => linear.forward(x),
+            Some(clip) => x.clamp(-clip, clip),
+            None => x,
         }
     }
 
@@ -150,15 +150,15 @@ impl<B: SliBackend> AttentionLayer<B> {
             let KeyValues::Reused { slot } = spec.key_values else { unreachable!("keys are projected") };
             return (carried.get(&format!("keys.{slot}")), carried.get(&format!("values.{slot}")));
         };
-        let key = self.project(key, x.clone());
+        let key = key.forward(x.clone());
         let value = match &self.value {
-            Some(value) => self.project(value, x),
+            Some(value) => value.forward(x),
             None => key.clone(),
         };
-        let value = match &self.value_norm {
+        let value = self.clipped(match &self.value_norm {
             Some(norm) => norm.forward(value),
             None => value,
-        };
+        });
         let key_norm = self.qk_norm.as_ref().and_then(|norms| norms.key.as_ref());
         let key = self.placed(key, spec.num_kv_heads, key_norm, table);
         if let KeyValues::NormedValues { kept: Some(slot), .. } = spec.key_values {
@@ -168,7 +168,7 @@ impl<B: SliBackend> AttentionLayer<B> {
         (key, value)
     }
 
-    /// Queries or keys, normed and rotated.
+    /// Queries or keys, normed, clipped and rotated.
     fn placed(
         &self,
         x: Tensor<B, 2>,
@@ -181,7 +181,7 @@ impl<B: SliBackend> AttentionLayer<B> {
             Some(norm) => norm.forward(x),
             None => x,
         };
-        let x = normed(x, !after);
+        let x = self.clipped(normed(x, !after));
         let x = match table {
             Some(table) => B::rotate(x, heads, table),
             None => x,

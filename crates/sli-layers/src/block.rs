@@ -6,6 +6,7 @@ use sli_kernels::Precision;
 
 use crate::altup::AltUp;
 use crate::attention::AttentionLayer;
+use crate::attention_experts::AttentionExpertsLayer;
 use crate::backend::SliBackend;
 use crate::carried::Carried;
 use crate::context::ChunkContext;
@@ -25,6 +26,8 @@ pub struct Block<B: SliBackend> {
     mixer_branch: Branch<B>,
     cross: Option<(AttentionLayer<B>, Branch<B>)>,
     ffn: Option<(FfnLayer<B>, Branch<B>)>,
+    /// The dense network between the mixer and the experts.
+    dense: Option<(Mlp<B>, Branch<B>)>,
     altup: Option<Box<AltUp<B>>>,
     end: Option<LayerEnd<B>>,
     precision: Precision,
@@ -34,6 +37,7 @@ pub struct Block<B: SliBackend> {
 #[derive(Clone, Debug)]
 enum MixerLayer<B: SliBackend> {
     Attention(Box<AttentionLayer<B>>),
+    AttentionExperts(Box<AttentionExpertsLayer<B>>),
     Mla(Box<MlaLayer<B>>),
     Mamba1(Box<MambaLayer<B>>),
 }
@@ -77,6 +81,9 @@ impl<B: SliBackend> Block<B> {
             Mixer::Attention(attention) => {
                 MixerLayer::Attention(Box::new(AttentionLayer::new(attention, tensors, precision, device)?))
             }
+            Mixer::AttentionExperts(experts) => MixerLayer::AttentionExperts(Box::new(
+                AttentionExpertsLayer::new(experts, tensors, precision, device)?,
+            )),
             Mixer::Mla(mla) => MixerLayer::Mla(Box::new(MlaLayer::new(mla, tensors, precision, device)?)),
             Mixer::Mamba1(mamba) => {
                 MixerLayer::Mamba1(Box::new(MambaLayer::new(mamba, tensors, precision, device)?))
@@ -117,6 +124,14 @@ impl<B: SliBackend> Block<B> {
             Some(Ffn::Moe(moe)) => Some(FfnLayer::Moe(MoeLayer::new(moe, tensors, precision, device)?)),
             None => None,
         };
+        let dense = match &spec.residual {
+            Residual::DenseBetween(mlp) => {
+                use TensorRole::{DenseNorm, MlpDown, MlpGate, MlpUp};
+                let network = Mlp::gated(mlp, tensors, [MlpGate, MlpUp, MlpDown], precision, device)?;
+                Some((network, branch([DenseNorm, FfnOutNorm])?))
+            }
+            _ => None,
+        };
         let altup = match spec.residual {
             Residual::AltUp(altup) => Some(Box::new(AltUp::load(altup, spec, tensors, precision, device)?)),
             _ => None,
@@ -131,6 +146,7 @@ impl<B: SliBackend> Block<B> {
         };
         Ok(Self {
             residual: spec.residual,
+            dense,
             altup,
             end,
             mixer,
@@ -162,7 +178,7 @@ impl<B: SliBackend> Block<B> {
         // Parallel branches see what the layer sees, the others what the branch before left.
         let parallel = match (self.residual, &self.ffn) {
             (Residual::Parallel { shared_norm: true }, _) => Some(input.clone()),
-            (Residual::Parallel { shared_norm: false }, Some((_, branch))) => {
+            (Residual::Parallel { shared_norm: false } | Residual::DenseBetween(_), Some((_, branch))) => {
                 Some(branch.enter(past.clone()).1)
             }
             _ => None,
@@ -173,6 +189,10 @@ impl<B: SliBackend> Block<B> {
             let (past, input) = branch.enter(x);
             x = branch.join(past, cross.forward_cross(input, encoder, context));
         }
+        if let Some((dense, branch)) = &self.dense {
+            let (past, input) = branch.enter(x);
+            x = branch.join(past, dense.forward(input));
+        }
         let Some((ffn, branch)) = &self.ffn else { return Forward::Done(self.ended(x, carried)) };
         let (past, input) = match parallel {
             Some(input) => (x, input),
@@ -180,7 +200,7 @@ impl<B: SliBackend> Block<B> {
         };
         match ffn {
             FfnLayer::Mlp(mlp) => Forward::Done(self.ended(branch.join(past, mlp.forward(input)), carried)),
-            FfnLayer::Moe(moe) => Forward::Pending(Box::new(moe.route(past, input))),
+            FfnLayer::Moe(moe) => Forward::Pending(Box::new(moe.route(past, input, context.offsets))),
         }
     }
 
@@ -192,6 +212,7 @@ impl<B: SliBackend> Block<B> {
     ) -> Tensor<B, 2> {
         match &self.mixer {
             MixerLayer::Attention(attention) => attention.forward(input, carried, context),
+            MixerLayer::AttentionExperts(experts) => experts.forward(input, context),
             MixerLayer::Mla(mla) => mla.forward(input, context),
             MixerLayer::Mamba1(mamba) => mamba.forward(input, context),
         }

@@ -23,6 +23,7 @@
 mod alibi;
 mod altup;
 mod attention;
+mod attention_experts;
 mod backend;
 mod block;
 mod carried;

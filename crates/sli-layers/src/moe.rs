@@ -5,7 +5,7 @@ use sli_core::{ExpertSpec, MoeSpec, Result, TensorRole, Weighs};
 use sli_kernels::Precision;
 use sli_moe::{ExpertRows, Routing, route};
 
-use crate::backend::SliBackend;
+use crate::backend::{SliBackend, vector};
 use crate::linear::Linear;
 use crate::mlp::Mlp;
 use crate::tensors::LayerTensors;
@@ -16,6 +16,8 @@ pub struct MoeLayer<B: SliBackend> {
     spec: MoeSpec,
     router: Linear<B>,
     correction: Option<Vec<f32>>,
+    /// What is added to the sum, `[hidden]`.
+    bias: Option<Tensor<B, 1>>,
     shared: Option<SharedExpert<B>>,
 }
 
@@ -63,19 +65,26 @@ impl<B: SliBackend> MoeLayer<B> {
             false => None,
         };
         let shared = SharedExpert::new(spec, tensors, precision, device)?;
-        Ok(Self { spec: spec.clone(), router, correction, shared })
+        let bias = tensors.bias_if(TensorRole::ExpertSum, spec.bias)?.map(|bias| vector(bias, device));
+        Ok(Self { spec: spec.clone(), router, correction, bias, shared })
     }
 
     /// Chooses the experts of each token of `input` (the normalised hidden state), and begins their sum with what
-    /// needs none of them.
-    pub fn route(&self, residual: Tensor<B, 2>, input: Tensor<B, 2>) -> PendingExperts<B> {
+    /// needs none of them. `offsets` say where each sample begins.
+    pub fn route(&self, residual: Tensor<B, 2>, input: Tensor<B, 2>, offsets: &[usize]) -> PendingExperts<B> {
         let logits = B::to_host(self.router.forward(input.clone()));
         let spec = &self.spec;
-        let routing = route(&logits, &spec.router, self.correction.as_deref(), spec.num_experts);
+        let mut routing = route(&logits, &spec.router, self.correction.as_deref(), spec.num_experts);
+        if let Some(capacity) = spec.router.capacity {
+            routing.limit(capacity, offsets);
+        }
         let mut sum = match &self.shared {
             Some(shared) => shared.forward(input.clone()),
             None => input.zeros_like(),
         };
+        if let Some(bias) = &self.bias {
+            sum = sum + bias.clone().unsqueeze();
+        }
         if let Some(weights) = routing.identity_weights() {
             let all: Vec<u32> = (0..weights.len() as u32).collect();
             sum = B::scatter_add(sum, input.clone(), &all, &weights);

@@ -222,8 +222,24 @@ impl Routing {
         choices.map(|(i, (expert, weight))| ((i / self.top_k) as u32, *expert, *weight))
     }
 
+    /// Takes the weight of choices for which the expert has no place left: of each sample, which owns the tokens between
+    /// two neighbours of `offsets`, it takes the first `capacity` tokens.
+    pub fn limit(&mut self, capacity: usize, offsets: &[usize]) {
+        let mut taken = vec![0; self.choices];
+        for sample in offsets.windows(2) {
+            taken.fill(0);
+            let rows = sample[0] * self.top_k..sample[1] * self.top_k;
+            for (expert, weight) in self.experts[rows.clone()].iter().zip(&mut self.weights[rows]) {
+                taken[*expert as usize] += 1;
+                if taken[*expert as usize] > capacity {
+                    *weight = 0.0;
+                }
+            }
+        }
+    }
+
     /// The choices turned round: the tokens of each expert that was chosen at all, in ascending order of experts.
-    /// Those that return a token as it is are left out.
+    /// Those that return a token as it is are left out, and so are choices without any weight.
     pub fn by_expert(&self) -> Vec<ExpertRows> {
         let mut counts = vec![0; self.choices];
         self.experts.iter().for_each(|expert| counts[*expert as usize] += 1);
@@ -233,7 +249,7 @@ impl Routing {
             weights: Vec::with_capacity(count),
         };
         let mut by_expert: Vec<_> = counts.iter().take(self.num_experts).enumerate().map(rows).collect();
-        for (token, expert, weight) in self.choices() {
+        for (token, expert, weight) in self.choices().filter(|(.., weight)| *weight != 0.0) {
             if let Some(rows) = by_expert.get_mut(expert as usize) {
                 rows.tokens.push(token);
                 rows.weights.push(weight);
@@ -241,6 +257,16 @@ impl Routing {
         }
         by_expert.retain(|rows| !rows.tokens.is_empty());
         by_expert
+    }
+
+    /// The same for the best choice of each token, then for the second best, ...: within one of these every token occurs
+    /// once at most.
+    pub fn by_choice(&self) -> impl Iterator<Item = Vec<ExpertRows>> {
+        (0..self.top_k).map(|rank| {
+            let experts = self.experts.iter().skip(rank).step_by(self.top_k).copied().collect();
+            let weights = self.weights.iter().skip(rank).step_by(self.top_k).copied().collect();
+            Self { experts, weights, top_k: 1, ..*self }.by_expert()
+        })
     }
 
     /// For each token the weight with which it is itself part of the result, `[tokens]`: the sum over the choices that
@@ -411,6 +437,15 @@ mod tests {
         let first = 1.0 / (1.0 + (-0.01f32).exp());
         assert!((routing.weights()[0] - first).abs() < 1e-5, "{:?}", routing.weights());
         assert_eq!(routing.weights()[1], 1.0);
+    }
+
+    #[test]
+    fn what_finds_no_place_in_its_sample_has_no_weight() {
+        let mut routing = route(&[9.0, 0.0, 9.0, 0.0, 0.0, 9.0, 9.0, 0.0], &router(1, true), None, 2);
+        routing.limit(1, &[0, 3, 4]);
+        assert_eq!((routing.experts(), routing.weights()), (&[0, 0, 1, 0][..], &[1.0, 0.0, 1.0, 1.0][..]));
+        let tokens: Vec<_> = routing.by_expert().into_iter().map(|rows| rows.tokens).collect();
+        assert_eq!(tokens, [vec![0, 3], vec![2]]);
     }
 
     #[test]

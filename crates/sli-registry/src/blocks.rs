@@ -96,7 +96,7 @@ pub(crate) fn layers(spec: &mut ModelSpec) -> impl Iterator<Item = (usize, &mut 
 pub(crate) fn attentions(spec: &mut ModelSpec) -> impl Iterator<Item = (usize, &mut AttentionSpec)> {
     layers(spec).filter_map(|(index, block)| match &mut block.mixer {
         Mixer::Attention(attention) => Some((index, attention)),
-        Mixer::Mla(_) | Mixer::Mamba1(_) => None,
+        _ => None,
     })
 }
 

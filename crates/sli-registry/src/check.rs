@@ -53,6 +53,13 @@ fn check_block(block: &BlockSpec) -> Result<(), String> {
     }
     match &block.mixer {
         Mixer::Attention(attention) => check_attention(attention)?,
+        Mixer::AttentionExperts(experts) => {
+            check_attention(&experts.attention)?;
+            let (top_k, num_experts) = (experts.router.top_k, experts.num_experts);
+            if !(1..=num_experts).contains(&top_k) || num_experts > MAX_EXPERTS {
+                return Err(format!("{top_k} of {num_experts} experts of attention cannot be chosen"));
+            }
+        }
         Mixer::Mla(mla) => check_mla(mla)?,
         Mixer::Mamba1(_) => {}
     }

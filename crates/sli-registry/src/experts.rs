@@ -31,7 +31,7 @@ pub(crate) fn gated_experts(
     intermediate_size: usize,
 ) -> MoeSpec {
     let expert = ExpertSpec::Gated(MlpSpec { intermediate_size, ..mlp });
-    MoeSpec { num_experts, router, expert, shared: None }
+    MoeSpec { num_experts, router, expert, shared: None, bias: false }
 }
 
 /// The experts of the first layer that has some.
@@ -115,6 +115,8 @@ pub(crate) enum Fusion {
     Columns,
     /// The same, with the columns of gate and up taking turns.
     ColumnsTakingTurns,
+    /// Gate and up [experts, 2 inner, hidden], down [experts, hidden, inner].
+    Rows,
     /// Gate and up [experts, 2 inner, hidden] with rows taking turns, down [experts, hidden, inner].
     RowsTakingTurns,
 }
@@ -130,7 +132,9 @@ pub(crate) fn fused_experts(map: &mut StackMap, moe: &MoeSpec, fusion: Fusion, g
             Fusion::ColumnsTakingTurns | Fusion::RowsTakingTurns => {
                 LoadOp::TakeRows { groups: inner, block: 2, start: second }
             }
-            Fusion::Columns => LoadOp::TakeRows { groups: 1, block: 2 * inner, start: second * inner },
+            Fusion::Columns | Fusion::Rows => {
+                LoadOp::TakeRows { groups: 1, block: 2 * inner, start: second * inner }
+            }
         };
         let ops: Vec<_> = [Some(select), turned, Some(rows)].into_iter().flatten().collect();
         map.tensor(role.weight(), &[gate_up], &ops);

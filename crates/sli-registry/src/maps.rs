@@ -60,7 +60,7 @@ pub(crate) fn neighbour_pairs(spec: &ModelSpec) -> Vec<LoadOp> {
             PositionSpec::Rope(rope) => Some((attention.head_dim, rope.rotary_dim)),
             _ => None,
         },
-        Mixer::Mla(_) | Mixer::Mamba1(_) => None,
+        _ => None,
     });
     let step = |(head_dim, rotary_dim)| LoadOp::UnpermuteRope { head_dim, rotary_dim };
     rotated.map(step).take(1).collect()

@@ -1,6 +1,6 @@
 """Mixtures of experts."""
 
-from cases.case import DECODER, Case, rope
+from cases.case import DECODER, TOKENS, Case, rope
 
 MOE = DECODER | {"rms_norm_eps": 1e-3, "rope_parameters": rope(500.0)}
 DEEPSEEK = MOE | {
@@ -84,6 +84,73 @@ CASES = {
             "residual_multiplier": 0.5,
             "attention_multiplier": 0.25,
             "tie_word_embeddings": True,
+        },
+    ),
+    "granitemoeshared": Case(
+        "MoE",
+        "GraniteMoeSharedForCausalLM",
+        MOE
+        | {
+            "intermediate_size": 20,
+            "shared_intermediate_size": 28,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 2,
+            "embedding_multiplier": 3.0,
+            "logits_scaling": 2.0,
+            "residual_multiplier": 0.5,
+            "attention_multiplier": 0.25,
+        },
+    ),
+    "dbrx": Case(
+        "MoE",
+        "DbrxForCausalLM",
+        TOKENS
+        | {
+            "d_model": 32,
+            "n_heads": 4,
+            "n_layers": 3,
+            "max_seq_len": 64,
+            "attn_config": {"clip_qkv": 0.4, "kv_n_heads": 2, "rope_theta": 500.0},
+            "ffn_config": {"ffn_hidden_size": 20, "moe_num_experts": 5, "moe_top_k": 2},
+            "rope_parameters": rope(500.0),
+        },
+        legacy={
+            "rope_theta": None,
+            "num_key_value_heads": None,
+            "attn_config": {"clip_qkv": 0.4, "kv_n_heads": 2, "model_type": "", "rope_theta": 500.0},
+            "ffn_config": {
+                "ffn_hidden_size": 20,
+                "model_type": "",
+                "moe_jitter_eps": 0,
+                "moe_loss_weight": 0.05,
+                "moe_num_experts": 5,
+                "moe_top_k": 2,
+            },
+        },
+        # transformers 5 no longer reads the base where released configs have it.
+        same_in_transformers=False,
+    ),
+    "aria_text": Case(
+        "MoE",
+        "AriaTextForCausalLM",
+        MOE | {"intermediate_size": 20, "moe_num_experts": 5, "moe_topk": 2, "moe_num_shared_experts": 2},
+    ),
+    "jetmoe": Case(
+        "MoE",
+        "JetMoeForCausalLM",
+        TOKENS
+        | {
+            "hidden_size": 32,
+            "intermediate_size": 20,
+            "num_hidden_layers": 3,
+            "num_key_value_heads": 2,
+            "kv_channels": 12,
+            "head_dim": 12,
+            "max_position_embeddings": 64,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 2,
+            "rms_norm_eps": 1e-3,
+            "rope_parameters": rope(500.0),
         },
     ),
     "deepseek_v2": Case(

@@ -53,6 +53,42 @@ CASES = {
         "InternLM2ForCausalLM",
         keys={"scaling": None, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
     ),
+    "grok1": remote(
+        "MoE",
+        "Grok1ForCausalLM",
+        LLAMA
+        | {
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 64,
+            "num_experts": 5,
+            "num_experts_per_tok": 2,
+            "attn_output_multiplier": 0.5,
+            "max_attn_value": 0.7,
+            "embedding_multiplier_scale": 5.5,
+            "output_multiplier_scale": 0.6,
+            "output_router_logits": True,
+            "tie_word_embeddings": True,
+        },
+        "grok-1",
+        "Grok1ModelForCausalLM",
+    ),
+    "arctic": remote(
+        "MoE",
+        "ArcticForCausalLM",
+        LLAMA
+        | {
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 64,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 2,
+            "moe_layer_frequency": 2,
+            "parallel_attn_mlp_res": True,
+            "use_residual": True,
+            "rope_theta": 500.0,
+        },
+        "arctic",
+        "ArcticForCausalLM",
+    ),
     # Far beyond, somewhat beyond and within the length it was trained for.
     "qwen": remote(
         "Qwen",

@@ -4,18 +4,22 @@ Each module is an independent reference, written after the released code and kep
 sample at a time. Modules are named as released checkpoints name their tensors.
 """
 
+from remote.arctic import ArcticForCausalLM
 from remote.baichuan import BaichuanForCausalLM
 from remote.chatglm import ChatGLMForCausalLM
 from remote.chatglm_6b import ChatGLM6BForCausalLM
+from remote.grok1 import Grok1ForCausalLM
 from remote.internlm2 import InternLM2ForCausalLM
 from remote.qwen import QWenForCausalLM
 
 CLASSES = {
     model.__name__: model
     for model in (
+        ArcticForCausalLM,
         BaichuanForCausalLM,
         ChatGLM6BForCausalLM,
         ChatGLMForCausalLM,
+        Grok1ForCausalLM,
         InternLM2ForCausalLM,
         QWenForCausalLM,
     )

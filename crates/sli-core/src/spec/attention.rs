@@ -32,7 +32,8 @@ pub struct AttentionSpec {
     /// Has each head a learned logit that takes part in the softmax's denominator only (gpt-oss)?
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sinks: bool,
-    /// Queries, keys and values are kept within plus and minus this, right after their projections.
+    /// Queries, keys and values are kept within plus and minus this, before the rotation and after any
+    /// norm that comes before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
     /// Over all heads' outputs together, before the output projection (BitNet).

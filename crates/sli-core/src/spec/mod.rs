@@ -5,6 +5,7 @@
 
 mod altup;
 mod attention;
+mod attention_experts;
 mod embedding;
 mod ffn;
 mod head;
@@ -22,6 +23,7 @@ pub use attention::{
     Alibi, AttentionSpec, KeyValues, Mask, Position as PositionSpec, ProjectionBias, Prompt, PromptSpan,
     QkNorm, Temperature,
 };
+pub use attention_experts::AttentionExpertsSpec;
 pub use embedding::{EmbeddingSpec, Positions};
 pub use ffn::{Activation, Ffn, MlpSpec, NormedMlpSpec, SparseMlpSpec};
 pub use head::{HeadSpec, HeadTransform};
@@ -216,6 +218,8 @@ pub struct BlockSpec {
 pub enum Mixer {
     /// Softmax attention, with any number of key heads.
     Attention(AttentionSpec),
+    /// Softmax attention by experts of which each token chooses some.
+    AttentionExperts(AttentionExpertsSpec),
     /// Attention whose keys and values come from one narrow latent per token.
     Mla(MlaSpec),
     /// The selective scan of Mamba (Gu and Dao 2023).

@@ -14,6 +14,9 @@ pub struct MoeSpec {
     pub expert: ExpertSpec,
     /// What every token goes through besides.
     pub shared: Option<SharedExpertSpec>,
+    /// Is a learned vector added to the sum?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bias: bool,
 }
 
 /// The network of one expert.
@@ -91,6 +94,9 @@ pub struct RouterSpec {
     pub identity_experts: usize,
     /// What the weights multiply.
     pub weighs: Weighs,
+    /// Tokens of a sample that an expert takes, the first that choose it; later ones do without (Fedus et al. 2021).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<usize>,
 }
 
 impl RouterSpec {
@@ -106,6 +112,7 @@ impl RouterSpec {
             scale: 1.0,
             identity_experts: 0,
             weighs: Weighs::Output,
+            capacity: None,
         }
     }
 }

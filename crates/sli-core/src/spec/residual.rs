@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{AltUpSpec, LayerInputSpec};
+use super::{AltUpSpec, LayerInputSpec, MlpSpec};
 
 /// Where the norms stand, and what is added to what. f is a branch: the mixer, the cross attention or the feed-forward
 /// network.
@@ -30,6 +30,9 @@ pub enum Residual {
         /// Do the branches share one norm?
         shared_norm: bool,
     },
+    /// y + ffn(norm''(x)) with y = z + mlp(norm'(z)) and z = x + mixer(norm(x)): the feed-forward network, here experts,
+    /// sees what the layer sees, a dense gated MLP what the mixer left (Arctic).
+    DenseBetween(MlpSpec),
     /// As [`Residual::Sandwich`], then x + the layer's own input where it has one, then the whole times a stored
     /// number (Gemma 4).
     ScaledSandwich {

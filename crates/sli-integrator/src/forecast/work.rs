@@ -213,6 +213,11 @@ fn attention_flops(block: &BlockSpec, samples: &Samples, stack: usize) -> u64 {
             let pairs = (0..samples.len()).map(|s| visible_pairs(spec.mask, sequences.length(s) as u64));
             pair_flops(spec) * pairs.sum::<u64>()
         }
+        Mixer::AttentionExperts(spec) => {
+            let pairs =
+                (0..samples.len()).map(|s| visible_pairs(spec.attention.mask, sequences.length(s) as u64));
+            spec.router.top_k as u64 * pair_flops(&spec.attention) * pairs.sum::<u64>()
+        }
         Mixer::Mla(spec) => {
             let pairs = (0..samples.len()).map(|s| visible_pairs(Mask::Causal, sequences.length(s) as u64));
             2 * (spec.num_heads * (spec.head_dim() + spec.value_dim)) as u64 * pairs.sum::<u64>()

@@ -97,6 +97,7 @@ impl Stage {
 fn block_kind(block: &BlockSpec) -> String {
     let mixer = match &block.mixer {
         Mixer::Attention(_) => "attention",
+        Mixer::AttentionExperts(_) => "experts of attention",
         Mixer::Mla(_) => "latent attention",
         Mixer::Mamba1(_) => "Mamba",
     };

@@ -58,7 +58,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
         |mlp| {
             let expert =
                 ExpertSpec::Clamped { intermediate_size: mlp.intermediate_size, limit, alpha, bias: true };
-            MoeSpec { num_experts, router: router.clone(), expert, shared: None }
+            MoeSpec { num_experts, router: router.clone(), expert, shared: None, bias: false }
         },
     );
     Ok(spec)

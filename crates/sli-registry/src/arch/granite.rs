@@ -22,10 +22,16 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
     let mut spec = llama::spec(config)?;
+    multiply(&mut spec, config)?;
+    Ok(spec)
+}
+
+/// The multipliers.
+pub(super) fn multiply(spec: &mut ModelSpec, config: &HfConfig) -> Result<()> {
     spec.stacks[0].embedding.scale = Some(config.f64_or("embedding_multiplier", 1.0)?);
-    set_residual(&mut spec, Residual::ScaledPreNorm { scale: config.f64_or("residual_multiplier", 1.0)? });
+    set_residual(spec, Residual::ScaledPreNorm { scale: config.f64_or("residual_multiplier", 1.0)? });
     let scale = config.f64_or("attention_multiplier", 1.0)?;
-    attentions(&mut spec).for_each(|(_, attention)| attention.scale = scale);
+    attentions(spec).for_each(|(_, attention)| attention.scale = scale);
     let divisor = config.f64_or("logits_scaling", 1.0)?;
     if divisor == 0.0 {
         return Err(config.invalid("logits_scaling", "a divisor that is not zero"));
@@ -33,5 +39,5 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     if let Some(head) = &mut spec.head {
         head.scale = Some(divisor.recip());
     }
-    Ok(spec)
+    Ok(())
 }

@@ -3,6 +3,8 @@
 
 mod apertus;
 mod arcee;
+mod arctic;
+mod aria_text;
 mod baichuan;
 mod bart;
 mod bert;
@@ -15,6 +17,7 @@ mod codegen;
 mod cohere;
 mod cohere2;
 mod ctrl;
+mod dbrx;
 mod deci;
 mod deepseek;
 mod deepseek_v2;
@@ -44,14 +47,18 @@ mod gpt_neox_japanese;
 mod gpt_oss;
 mod gptj;
 mod granite;
+mod granitemoe;
+mod grok1;
 mod helium;
 mod hunyuan_v1_dense;
 mod internlm;
 mod internlm2;
 mod internlm3;
+mod jetmoe;
 mod jina_embeddings_v3;
 mod llama;
 mod llava;
+mod longt5;
 mod mamba;
 mod megatron_bert;
 mod minicpm;
@@ -89,7 +96,9 @@ mod seed_oss;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
+mod switch_transformers;
 mod t5;
+mod t5gemma;
 mod umt5;
 mod vaultgemma;
 mod xglm;
@@ -169,6 +178,13 @@ pub const ARCHITECTURES: &[Architecture] = &[
     olmoe::ARCHITECTURE,
     gpt_oss::ARCHITECTURE,
     minimax_m2::ARCHITECTURE,
+    granitemoe::ARCHITECTURE,
+    dbrx::ARCHITECTURE,
+    grok1::ARCHITECTURE,
+    arctic::ARCHITECTURE,
+    jetmoe::ARCHITECTURE,
+    aria_text::ARCHITECTURE,
+    aria_text::MULTIMODAL,
     dots1::ARCHITECTURE,
     bert::ARCHITECTURE,
     roberta::ARCHITECTURE,
@@ -182,6 +198,9 @@ pub const ARCHITECTURES: &[Architecture] = &[
     neobert::ARCHITECTURE,
     t5::ARCHITECTURE,
     umt5::ARCHITECTURE,
+    switch_transformers::ARCHITECTURE,
+    t5gemma::ARCHITECTURE,
+    longt5::ARCHITECTURE,
     bart::ARCHITECTURE,
     mamba::ARCHITECTURE,
     chatglm::ARCHITECTURE,

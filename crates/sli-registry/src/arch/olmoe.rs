@@ -20,12 +20,12 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 };
 
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
-    if config.optional_f64("clip_qkv")?.is_some() {
-        return Err(config.invalid("clip_qkv", "nothing: released models clip no queries and keys"));
-    }
     let mut spec = llama::spec(config)?;
     let norm = spec.stacks[0].layers[0].norm;
-    attentions(&mut spec).for_each(|(_, attention)| attention.qk_norm = Some(QkNorm::Whole(norm)));
+    let clip = config.optional_f64("clip_qkv")?;
+    for (_, attention) in attentions(&mut spec) {
+        (attention.qk_norm, attention.clip) = (Some(QkNorm::Whole(norm)), clip);
+    }
     let num_experts = config.usize("num_experts")?;
     let normalize = config.bool_or("norm_topk_prob", false)?;
     let router = RouterSpec::softmax(config.usize("num_experts_per_tok")?, normalize);

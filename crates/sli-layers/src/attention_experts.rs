@@ -1,0 +1,122 @@
+//! Mixtures of attention heads over packed samples (Zhang et al. 2022; Shen et al. 2024, JetMoE).
+
+use burn::tensor::{Device, Tensor};
+use sli_core::{AttentionExpertsSpec, PositionSpec, Result, TensorRole};
+use sli_kernels::{Attention, Bias, Mask, Precision};
+use sli_moe::{ExpertRows, route};
+
+use crate::backend::{SliBackend, vector};
+use crate::context::ChunkContext;
+use crate::linear::Linear;
+use crate::tensors::LayerTensors;
+
+/// Experts of attention with their weights.
+#[derive(Clone, Debug)]
+pub(crate) struct AttentionExpertsLayer<B: SliBackend> {
+    spec: AttentionExpertsSpec,
+    precision: Precision,
+    router: Linear<B>,
+    key: Linear<B>,
+    value: Linear<B>,
+    /// From the hidden state to an expert's queries, and from what they saw back to the hidden state.
+    experts: Vec<(Linear<B>, Linear<B>)>,
+    /// What is added to the sum, `[hidden]`.
+    bias: Option<Tensor<B, 1>>,
+}
+
+impl<B: SliBackend> AttentionExpertsLayer<B> {
+    /// Takes the mixer's tensors.
+    ///
+    /// # Errors
+    /// When a tensor was not loaded.
+    pub(crate) fn new(
+        spec: &AttentionExpertsSpec,
+        tensors: &LayerTensors,
+        precision: Precision,
+        device: &Device<B>,
+    ) -> Result<Self> {
+        use TensorRole::{AttnExpertOut, AttnExpertQ, AttnK, AttnOut, AttnRouter, AttnV};
+        let linear = |role, bias| Linear::new(tensors, role, bias, precision, device);
+        let expert = |index| Ok((linear(AttnExpertQ(index), false)?, linear(AttnExpertOut(index), false)?));
+        let bias = spec.attention.bias;
+        Ok(Self {
+            precision,
+            // Routing is f32 always: a rounded logit could choose another expert.
+            router: Linear::new(tensors, AttnRouter, spec.router.bias, Precision::F32, device)?,
+            key: linear(AttnK, bias.key)?,
+            value: linear(AttnV, bias.value)?,
+            experts: (0..spec.num_experts as u32).map(expert).collect::<Result<_>>()?,
+            bias: tensors.bias_if(AttnOut, bias.output)?.map(|bias| vector(bias, device)),
+            spec: spec.clone(),
+        })
+    }
+
+    /// [tokens, hidden] -> [tokens, hidden], each sample looking at itself.
+    pub(crate) fn forward(&self, x: Tensor<B, 2>, context: &ChunkContext<'_, B>) -> Tensor<B, 2> {
+        let spec = &self.spec.attention;
+        let table = match &spec.position {
+            PositionSpec::Rope(rope) => {
+                Some(context.rope.for_tokens(rope, context.offsets, context.positions))
+            }
+            _ => None,
+        };
+        let rotated = |x, heads| match &table {
+            Some(table) => B::rotate(x, heads, table),
+            None => x,
+        };
+        let key = rotated(self.key.forward(x.clone()), spec.num_kv_heads);
+        let value = self.value.forward(x.clone());
+
+        let logits = B::to_host(self.router.forward(x.clone()));
+        let routing = route(&logits, &self.spec.router, None, self.spec.num_experts);
+        let mut sum = x.zeros_like();
+        if let Some(bias) = &self.bias {
+            sum = sum + bias.clone().unsqueeze();
+        }
+        // Every token's first choice looks back, then every token's second one.
+        for choice in routing.by_choice() {
+            let query = rotated(self.queries(&x, &choice), spec.num_heads);
+            let mixed = self.attend(query, key.clone(), value.clone(), context.offsets);
+            for ExpertRows { expert, tokens, weights } in &choice {
+                let (_, output) = &self.experts[*expert as usize];
+                sum = B::scatter_add(sum, output.forward(B::gather(&mixed, tokens)), tokens, weights);
+            }
+        }
+        sum
+    }
+
+    /// The queries of each token by the expert that it chose, [tokens, heads * head_dim].
+    fn queries(&self, x: &Tensor<B, 2>, choice: &[ExpertRows]) -> Tensor<B, 2> {
+        let attention = &self.spec.attention;
+        let width = attention.num_heads * attention.head_dim;
+        let mut queries = Tensor::zeros([x.dims()[0], width], &x.device());
+        for ExpertRows { expert, tokens, .. } in choice {
+            let (query, _) = &self.experts[*expert as usize];
+            let rows = query.forward(B::gather(x, tokens));
+            queries = B::scatter_add(queries, rows, tokens, &vec![1.0; tokens.len()]);
+        }
+        queries
+    }
+
+    fn attend(
+        &self,
+        query: Tensor<B, 2>,
+        key: Tensor<B, 2>,
+        value: Tensor<B, 2>,
+        offsets: &[usize],
+    ) -> Tensor<B, 2> {
+        let spec = &self.spec.attention;
+        let attention = Attention {
+            num_heads: spec.num_heads,
+            num_kv_heads: spec.num_kv_heads,
+            head_dim: spec.head_dim,
+            value_dim: spec.value_dim,
+            scale: spec.scale as f32,
+            softcap: spec.softcap.map(|cap| cap as f32),
+            mask: Mask::Causal,
+            bias: Bias::None,
+            sinks: None,
+        };
+        B::packed_attention(&attention, query, key, value, offsets, offsets, self.precision)
+    }
+}
