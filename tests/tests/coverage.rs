@@ -20,6 +20,7 @@ const SHARED: &[(&str, &str)] = &[
     ("minicpm", "granite"),
     ("ministral", "mistral_sliding"),
     ("neobert", "eurobert"),
+    ("llama4", "llama4_text"),
     ("gemma3_multimodal", "gemma3_text"),
     ("mistral3", "mistral_full_headdim"),
     ("llava", "llama"),

@@ -88,6 +88,11 @@ fn check_attention(spec: &AttentionSpec) -> Result<(), String> {
             "a temperature by the logarithm of the length needs samples of more than one token".into()
         );
     }
+    if let Some(Temperature::LogSteps { interval, .. }) = spec.temperature
+        && interval <= 0.0
+    {
+        return Err(format!("a temperature cannot grow every {interval} tokens"));
+    }
     match &spec.position {
         PositionSpec::None | PositionSpec::Alibi(_) => Ok(()),
         PositionSpec::Rope(rope) => check_rope(rope, spec.head_dim),
@@ -140,10 +145,11 @@ fn check_rope(rope: &RopeSpec, head_dim: usize) -> Result<(), String> {
         RopeScaling::Dynamic { factor, .. } => *factor,
         RopeScaling::DynamicSteps { .. } => 1.0,
         RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, .. } => {
-            if *low_freq_factor <= 0.0 || high_freq_factor <= low_freq_factor {
+            // Equal ones leave no mixture between the two (Llama 4).
+            if *low_freq_factor <= 0.0 || high_freq_factor < low_freq_factor {
                 return Err(format!(
                     "rotary factors of low ({low_freq_factor}) and high ({high_freq_factor}) frequencies must be \
-                     positive and growing"
+                     positive and not falling"
                 ));
             }
             *factor

@@ -52,6 +52,34 @@ CASES = {
             "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
         },
     ),
+    # Frequencies are kept or divided by the factor, with nothing between: the two bounds are one, as in the releases.
+    "llama4_text": relative(
+        "Llama4ForCausalLM",
+        DECODER
+        | {
+            "num_hidden_layers": 4,
+            "head_dim": 12,
+            "intermediate_size": 20,
+            "intermediate_size_mlp": 40,
+            "rms_norm_eps": 1e-3,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 2,
+            "interleave_moe_layer_step": 2,
+            "no_rope_layer_interval": 3,
+            "attention_chunk_size": 5,
+            "floor_scale": 3,
+            "attn_scale": 0.7,
+            "rope_parameters": rope(
+                500.0,
+                "llama3",
+                factor=4.0,
+                low_freq_factor=1.0,
+                high_freq_factor=1.0,
+                original_max_position_embeddings=16,
+            ),
+        },
+        legacy={"layer_types": None, "moe_layers": None, "no_rope_layers": []},
+    ),
     "hunyuan_v1_dense": relative(
         "HunYuanDenseV1ForCausalLM",
         DECODER

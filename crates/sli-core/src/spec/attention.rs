@@ -93,6 +93,13 @@ pub enum Temperature {
         /// The length of samples in training.
         original_length: usize,
     },
+    /// By 1 + slope * ln(1 + floor((i + 1) / interval)) (Nakanishi 2025; Llama 4).
+    LogSteps {
+        /// Positions after which the factor grows.
+        interval: f64,
+        /// How much it grows.
+        slope: f64,
+    },
 }
 
 impl Temperature {
@@ -102,6 +109,7 @@ impl Temperature {
             Self::LogLength { original_length } => {
                 (((i + 1) as f64).ln() / (original_length as f64).ln()).max(1.0)
             }
+            Self::LogSteps { interval, slope } => 1.0 + slope * (((i + 1) as f64) / interval).floor().ln_1p(),
         }
     }
 }

@@ -57,6 +57,7 @@ mod internlm3;
 mod jetmoe;
 mod jina_embeddings_v3;
 mod llama;
+mod llama4;
 mod llava;
 mod longt5;
 mod mamba;
@@ -110,6 +111,8 @@ use crate::architecture::Architecture;
 /// All built-in architectures. Detection, listings and the taxonomy derive from this.
 pub const ARCHITECTURES: &[Architecture] = &[
     llama::ARCHITECTURE,
+    llama4::ARCHITECTURE,
+    llama4::MULTIMODAL,
     mistral::ARCHITECTURE,
     ministral::ARCHITECTURE,
     llava::MISTRAL3,
