@@ -44,6 +44,9 @@ impl EmbeddingSpec {
         if let Some(count) = self.token_types {
             needs.tensor(TensorRole::TokenTypeEmbedding.weight(), &[count, hidden]);
         }
+        if self.task_row {
+            needs.tensor(TensorRole::TaskEmbedding.weight(), &[1, hidden]);
+        }
         if let Some(norm) = &self.norm {
             needs.norm(TensorRole::EmbeddingNorm, norm, hidden);
         }
@@ -81,7 +84,7 @@ impl HeadSpec {
     pub fn needs(&self, hidden: usize) -> Vec<TensorNeed> {
         let mut needs = Needs(Vec::new());
         if let Some(transform) = &self.transform {
-            needs.linear(TensorRole::HeadDense, hidden, hidden, true);
+            needs.linear(TensorRole::HeadDense, hidden, hidden, transform.bias);
             needs.norm(TensorRole::HeadNorm, &transform.norm, hidden);
         }
         if self.bias {
@@ -104,7 +107,7 @@ impl BlockSpec {
             }
         };
         let (own, after) = (residual.norms_input() || residual.norms_sum(), residual.norms_output());
-        norm(&mut needs, own, MixerNorm);
+        norm(&mut needs, own && residual.norms_mixer(), MixerNorm);
         match &self.mixer {
             Mixer::Attention(spec) => attention(&mut needs, spec, hidden),
             Mixer::AttentionExperts(spec) => attention_experts(&mut needs, spec, hidden),

@@ -13,6 +13,7 @@ pub enum TensorRole {
     TokenProjection,
     PositionEmbedding,
     TokenTypeEmbedding,
+    TaskEmbedding,
     EmbeddingNorm,
     LayerInputTable,
     LayerInputProjection,

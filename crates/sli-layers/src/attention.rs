@@ -155,9 +155,10 @@ impl<B: SliBackend> AttentionLayer<B> {
             Some(value) => value.forward(x),
             None => key.clone(),
         };
-        let value = self.clipped(match &self.value_norm {
-            Some(norm) => norm.forward(value),
-            None => value,
+        let value = self.clipped(match (&self.value_norm, spec.key_values) {
+            (Some(norm), _) => norm.forward(value),
+            (None, KeyValues::ScaledValues { scale }) => value * scale,
+            (None, _) => value,
         });
         let key_norm = self.qk_norm.as_ref().and_then(|norms| norms.key.as_ref());
         let key = self.placed(key, spec.num_kv_heads, key_norm, table);

@@ -22,6 +22,8 @@ pub struct Embedding<B: SliBackend> {
     projection: Option<Linear<B>>,
     positions: Option<PositionRows<B>>,
     token_types: Option<Tensor<B, 2>>,
+    /// Added to all tokens, [1, hidden].
+    task: Option<Tensor<B, 2>>,
     norm: Option<Norm<B>>,
     layer_inputs: Option<LayerInputMaker<B>>,
     streams: Option<Streams<B>>,
@@ -67,6 +69,7 @@ impl<B: SliBackend> Embedding<B> {
         let project = |_| Linear::new(tensors, TensorRole::TokenProjection, false, precision, device);
         let token_types =
             spec.token_types.map(|_| tensors.weight(TensorRole::TokenTypeEmbedding)).transpose()?;
+        let task = spec.task_row.then(|| tensors.weight(TensorRole::TaskEmbedding)).transpose()?;
         let norm =
             spec.norm.map(|norm| Norm::load(norm, tensors, TensorRole::EmbeddingNorm, device)).transpose()?;
         let layer_inputs = spec.layer_inputs.map(|inputs| LayerInputMaker::load(inputs, tensors, device));
@@ -78,6 +81,7 @@ impl<B: SliBackend> Embedding<B> {
             projection: spec.token_width.map(project).transpose()?,
             positions: positions.transpose()?,
             token_types: token_types.map(|t| table(t, device)),
+            task: task.map(|t| table(t, device)),
             norm,
         })
     }
@@ -108,6 +112,9 @@ impl<B: SliBackend> Embedding<B> {
             let positions = context.positions.map_or_else(counted, <[u32]>::to_vec);
             let (width, device) = (x.dims()[1], x.device());
             x = B::join(x, rows.gather(&positions, width, &device));
+        }
+        if let Some(task) = &self.task {
+            x = x + task.clone();
         }
         if let Some(norm) = &self.norm {
             x = norm.forward(x);

@@ -35,7 +35,7 @@ impl<B: SliBackend> Head<B> {
     ) -> Result<Self> {
         let transform = match &spec.transform {
             Some(transform) => Some((
-                Linear::new(tensors, TensorRole::HeadDense, true, precision, device)?,
+                Linear::new(tensors, TensorRole::HeadDense, transform.bias, precision, device)?,
                 kernel_activation(transform.activation),
                 Norm::load(transform.norm, tensors, TensorRole::HeadNorm, device)?,
             )),

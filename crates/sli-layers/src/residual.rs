@@ -39,9 +39,13 @@ impl<B: SliBackend> Branch<B> {
         let load =
             |present: bool, role| present.then(|| Norm::load(spec.norm, tensors, role, device)).transpose();
         let residual = spec.residual;
-        let shared = residual.shares_norm() && norm == TensorRole::FfnNorm;
+        let unnormed = match norm {
+            TensorRole::FfnNorm => residual.shares_norm(),
+            TensorRole::MixerNorm => !residual.norms_mixer(),
+            _ => false,
+        };
         Ok(Self {
-            input: load(residual.norms_input() && !shared, norm)?,
+            input: load(residual.norms_input() && !unnormed, norm)?,
             output: load(residual.norms_output(), output_norm)?,
             scale: match residual {
                 Residual::ScaledPreNorm { scale } => Some(scale),

@@ -290,4 +290,31 @@ CASES = {
         legacy={"rotary_dim": 6, "partial_rotary_factor": None, "use_qk_norm": True, "use_routing_bias": True},
         lengths=(40, 24),
     ),
+    "mimo_v2_flash": Case(
+        "MoE",
+        "MiMoV2FlashForCausalLM",
+        MOE
+        | {
+            "head_dim": 12,
+            "v_head_dim": 6,
+            "moe_intermediate_size": 20,
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "attention_value_scale": 0.6,
+            "sliding_window": 4,
+            "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+            "mlp_layer_types": ["dense", "sparse", "sparse"],
+            "rope_parameters": {
+                "full_attention": {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.334},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 50.0, "partial_rotary_factor": 0.334},
+            },
+        },
+        legacy={
+            "rope_parameters": None,
+            "rope_theta": 500.0,
+            "swa_rope_theta": 50.0,
+            "partial_rotary_factor": 0.334,
+        },
+        same_in_transformers=False,
+    ),
 }

@@ -60,6 +60,11 @@ pub enum KeyValues {
         /// Where keys and values are kept for later layers.
         kept: Option<u32>,
     },
+    /// From a projection each, and the values are multiplied by this (MiMo-V2-Flash).
+    ScaledValues {
+        /// The multiplier.
+        scale: f64,
+    },
     /// Those that an earlier layer kept.
     Reused {
         /// Where.

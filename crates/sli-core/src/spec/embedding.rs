@@ -18,6 +18,9 @@ pub struct EmbeddingSpec {
     pub positions: Option<Positions>,
     /// How many token types have a row that is added.
     pub token_types: Option<usize>,
+    /// Is one further row added to all tokens (ERNIE's row of its first task)?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub task_row: bool,
     /// After the sum.
     pub norm: Option<NormSpec>,
     /// The vectors that are made for each layer.
@@ -37,6 +40,7 @@ impl EmbeddingSpec {
             token_width: None,
             positions: None,
             token_types: None,
+            task_row: false,
             norm: None,
             layer_inputs: None,
             streams: None,

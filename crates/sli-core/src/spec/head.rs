@@ -31,7 +31,9 @@ impl HeadSpec {
 /// Dense, activation, norm: the transform of masked language model heads.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeadTransform {
-    /// After the dense layer (which has a bias).
+    /// Has the dense layer a bias?
+    pub bias: bool,
+    /// After the dense layer.
     pub activation: Activation,
     /// After the activation.
     pub norm: NormSpec,

@@ -9,6 +9,9 @@ use super::{AltUpSpec, LayerInputSpec, MlpSpec};
 pub enum Residual {
     /// x + f(norm(x)), for each branch in turn.
     PreNorm,
+    /// x + mixer(x), then x + ffn(norm(x)): the norm of the embedding serves as the mixer's (the first layer of
+    /// ModernBERT).
+    PreNormFfn,
     /// x + scale * f(norm(x)), for each branch in turn (Granite, MiniCPM).
     ScaledPreNorm {
         /// What each branch is multiplied by.
@@ -47,6 +50,11 @@ impl Residual {
     /// Is each branch's input normed, by [`crate::TensorRole::MixerNorm`] and its like?
     pub fn norms_input(self) -> bool {
         !matches!(self, Self::PostNorm | Self::BranchNorm)
+    }
+
+    /// Is the mixer's input among what is normed? In few residuals it is not.
+    pub fn norms_mixer(self) -> bool {
+        self != Self::PreNormFfn
     }
 
     /// Is the sum of stream and branch normed, by [`crate::TensorRole::MixerNorm`] and its like?

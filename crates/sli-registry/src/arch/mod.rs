@@ -24,6 +24,7 @@ mod deepseek_v2;
 mod deepseek_v3;
 mod distilbert;
 mod dots1;
+mod ernie;
 mod ernie4_5;
 mod ernie4_5_moe;
 mod eurobert;
@@ -62,12 +63,14 @@ mod llava;
 mod longt5;
 mod mamba;
 mod megatron_bert;
+mod mimo_v2_flash;
 mod minicpm;
 mod minicpm3;
 mod minimax_m2;
 mod ministral;
 mod mistral;
 mod mixtral;
+mod modernbert;
 mod mpnet;
 mod mpt;
 mod multimodal;
@@ -188,6 +191,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     jetmoe::ARCHITECTURE,
     aria_text::ARCHITECTURE,
     aria_text::MULTIMODAL,
+    mimo_v2_flash::ARCHITECTURE,
     dots1::ARCHITECTURE,
     bert::ARCHITECTURE,
     roberta::ARCHITECTURE,
@@ -199,6 +203,8 @@ pub const ARCHITECTURES: &[Architecture] = &[
     jina_embeddings_v3::ARCHITECTURE,
     eurobert::ARCHITECTURE,
     neobert::ARCHITECTURE,
+    modernbert::ARCHITECTURE,
+    ernie::ARCHITECTURE,
     t5::ARCHITECTURE,
     umt5::ARCHITECTURE,
     switch_transformers::ARCHITECTURE,
