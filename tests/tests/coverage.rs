@@ -31,6 +31,8 @@ const SHARED: &[(&str, &str)] = &[
     ("qwen3_vl", "qwen3"),
     ("qwen3_vl_moe", "qwen3_moe"),
     ("qwen3_omni_moe", "qwen3_moe"),
+    ("qwen3_5", "qwen3_5"),
+    ("qwen3_5_moe", "qwen3_5_moe"),
     ("deepseek", "deepseek_v2_lite"),
     ("aria", "aria_text"),
     ("glm4_moe_lite", "deepseek_v3"),

@@ -112,6 +112,7 @@ impl BlockSpec {
             Mixer::Attention(spec) => attention(&mut needs, spec, hidden),
             Mixer::AttentionExperts(spec) => attention_experts(&mut needs, spec, hidden),
             Mixer::Mla(spec) => mla(&mut needs, spec, hidden),
+            Mixer::DeltaNet(spec) => delta_net(&mut needs, spec, hidden),
             Mixer::Mamba1(spec) => mamba1(&mut needs, spec, hidden),
         }
         norm(&mut needs, after, MixerOutNorm);
@@ -234,6 +235,9 @@ fn attention(needs: &mut Needs, spec: &AttentionSpec, hidden: usize) {
     if let Some(norm) = &spec.output_norm {
         needs.norm(TensorRole::AttnOutNorm, norm, spec.num_heads * spec.value_dim);
     }
+    if let Some(gate) = spec.gate {
+        needs.linear(TensorRole::AttnGate, spec.num_heads * spec.value_dim, hidden, gate.bias);
+    }
     if let PositionSpec::RelativeBias { num_buckets, .. } = spec.position {
         needs.tensor(TensorRole::RelativeBias.weight(), &[num_buckets, spec.num_heads]);
     }
@@ -333,6 +337,33 @@ fn feed_forward(
     needs.linear(down, hidden, inner, bias);
 }
 
+fn delta_net(needs: &mut Needs, spec: &DeltaNetSpec, hidden: usize) {
+    use TensorRole::*;
+    let (keys, values) = (spec.key_width(), spec.value_width());
+    for (role, conv, width) in
+        [(DeltaQ, DeltaConvQ, keys), (DeltaK, DeltaConvK, keys), (DeltaV, DeltaConvV, values)]
+    {
+        needs.linear(role, width, hidden, false);
+        needs.tensor(conv.weight(), &[width, spec.conv_width]);
+    }
+    let mut through = |rank: Option<usize>, [down, up]: [TensorRole; 2], out, bias| {
+        if let Some(rank) = rank {
+            needs.linear(down, rank, hidden, false);
+        }
+        needs.linear(up, out, rank.unwrap_or(hidden), bias);
+    };
+    let decay_rank = match spec.decay {
+        StateDecay::PerHead => None,
+        StateDecay::PerChannel { rank } => Some(rank),
+    };
+    through(decay_rank, [DeltaDecayDown, DeltaDecay], spec.num_decays(), true);
+    through(spec.gate.rank, [DeltaGateDown, DeltaGate], values, false);
+    needs.tensor(DeltaALog.weight(), &[spec.num_heads]);
+    needs.linear(DeltaWrite, spec.num_heads, hidden, false);
+    needs.norm(DeltaNorm, &spec.norm, spec.value_dim);
+    needs.linear(DeltaOut, hidden, values, false);
+}
+
 fn mamba1(needs: &mut Needs, spec: &Mamba1Spec, hidden: usize) {
     let inner = spec.inner_size;
     needs.linear(TensorRole::SsmIn, 2 * inner, hidden, spec.projection_bias);
@@ -366,6 +397,7 @@ mod tests {
             sinks: false,
             clip: None,
             output_norm: None,
+            gate: None,
             temperature: None,
             key_values: KeyValues::Projected,
         };

@@ -240,6 +240,11 @@ pub(crate) fn scratch_floats(block: &BlockSpec, hidden: u64) -> u64 {
             let latents = m.query_rank.unwrap_or(0) + m.latent_rank + m.rotary_dim;
             m.num_heads * (2 * m.head_dim() + m.content_dim + 3 * m.value_dim) + 2 * latents
         }
+        Mixer::DeltaNet(d) => {
+            // Queries, keys and values before and after their convolutions, the factors of decay, the gate, what is
+            // read.
+            6 * d.key_width() + 6 * d.value_width() + 3 * d.num_decays()
+        }
         Mixer::Mamba1(m) => 7 * m.inner_size + 3 * (m.dt_rank + 2 * m.state_size),
     };
     let ffn = match &block.ffn {

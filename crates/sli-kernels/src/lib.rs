@@ -5,7 +5,7 @@
 //! * [`attention`]: tile by tile with a running softmax, over packed samples.
 //! * [`chosen_attention`]: attention in which an index chooses the keys of each query ([`ChosenKeys`]).
 //! * [`rms_norm`], [`layer_norm`], [`activate`], [`gated_activation`], [`rope`], [`softmax_rows`].
-//! * [`selective_scan`] and [`causal_conv1d`] for state-space layers.
+//! * [`selective_scan`] and [`causal_conv1d`] for state-space layers, [`delta_rule`] for linear attention.
 //! * [`RowSummary`] and [`ChannelMoments`]: what is kept of logits and activations that are not kept themselves.
 //!
 //! All matrices are row-major, activations are f32. Samples are *packed*: laid end to end, with offsets, so that there
@@ -36,6 +36,7 @@ mod attention;
 mod chosen;
 mod clamped_gate;
 mod conv;
+mod delta;
 mod formats;
 mod isa;
 mod linear;
@@ -61,6 +62,7 @@ pub use attention::{Attention, Bias, Mask, attention};
 pub use chosen::{ChosenKeys, chosen_attention};
 pub use clamped_gate::clamped_gate;
 pub use conv::causal_conv1d;
+pub use delta::{DeltaRule, DeltaTokens, delta_rule};
 pub use isa::{Isa, IsaError, available, isa, requested_isa};
 pub use linear::{Activations, linear};
 pub use matrix::{Format, Matrix, ShapeError};

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, s};
 use sli_core::{AttentionSpec, KeyValues, Mask, PositionSpec, Prompt, PromptSpan, Result, TensorRole};
-use sli_kernels::{Attention, Bias, Precision};
+use sli_kernels::{Activation, Attention, Bias, Precision};
 
 use crate::alibi::AlibiBias;
 use crate::backend::SliBackend;
@@ -29,6 +29,7 @@ pub struct AttentionLayer<B: SliBackend> {
     output: Linear<B>,
     qk_norm: Option<QkNorms<B>>,
     output_norm: Option<Norm<B>>,
+    gate: Option<Linear<B>>,
     relative_bias: Option<RelativeBias>,
     /// A logit per head that takes part in the denominator only.
     sinks: Option<Vec<f32>>,
@@ -59,6 +60,9 @@ impl<B: SliBackend> AttentionLayer<B> {
         }
         if let Some(norm) = spec.output_norm {
             layer.output_norm = Some(Norm::load(norm, tensors, TensorRole::AttnOutNorm, device)?);
+        }
+        if let Some(gate) = spec.gate {
+            layer.gate = Some(Linear::new(tensors, TensorRole::AttnGate, gate.bias, precision, device)?);
         }
         if let PositionSpec::RelativeBias { max_distance, bidirectional, .. } = spec.position {
             let table = tensors.weight(TensorRole::RelativeBias)?;
@@ -100,6 +104,7 @@ impl<B: SliBackend> AttentionLayer<B> {
             qk_norm: None,
             sinks: None,
             output_norm: None,
+            gate: None,
             relative_bias: None,
         })
     }
@@ -116,6 +121,7 @@ impl<B: SliBackend> AttentionLayer<B> {
         let query_norm = self.qk_norm.as_ref().map(|norms| &norms.query);
         let mut query =
             self.placed(self.query.forward(x.clone()), spec.num_heads, query_norm, table.as_ref());
+        let gate = self.gate.as_ref().map(|gate| gate.forward(x.clone()));
         let (key, value) = self.key_values(x, carried, table.as_ref());
         if let Some(temperature) = spec.temperature {
             query = query * context.per_position(|position| temperature.factor(position) as f32);
@@ -124,8 +130,12 @@ impl<B: SliBackend> AttentionLayer<B> {
             Mask::Prompt(prompt) => self.attend_prompts(*prompt, query, key, value, context),
             _ => self.attend(query, key, value, context.offsets, context.offsets, context.longest_sample()),
         };
-        self.output.forward(match &self.output_norm {
+        let mixed = match &self.output_norm {
             Some(norm) => norm.forward(mixed),
+            None => mixed,
+        };
+        self.output.forward(match gate {
+            Some(gate) => B::gated_nonlinearity(Activation::Sigmoid, gate, mixed),
             None => mixed,
         })
     }

@@ -10,6 +10,7 @@ use crate::attention_experts::AttentionExpertsLayer;
 use crate::backend::SliBackend;
 use crate::carried::Carried;
 use crate::context::ChunkContext;
+use crate::delta::DeltaNetLayer;
 use crate::layer_input::LayerInput;
 use crate::mamba::MambaLayer;
 use crate::mla::MlaLayer;
@@ -39,6 +40,7 @@ enum MixerLayer<B: SliBackend> {
     Attention(Box<AttentionLayer<B>>),
     AttentionExperts(Box<AttentionExpertsLayer<B>>),
     Mla(Box<MlaLayer<B>>),
+    DeltaNet(Box<DeltaNetLayer<B>>),
     Mamba1(Box<MambaLayer<B>>),
 }
 
@@ -85,6 +87,9 @@ impl<B: SliBackend> Block<B> {
                 AttentionExpertsLayer::new(experts, tensors, precision, device)?,
             )),
             Mixer::Mla(mla) => MixerLayer::Mla(Box::new(MlaLayer::new(mla, tensors, precision, device)?)),
+            Mixer::DeltaNet(delta) => {
+                MixerLayer::DeltaNet(Box::new(DeltaNetLayer::new(delta, tensors, precision, device)?))
+            }
             Mixer::Mamba1(mamba) => {
                 MixerLayer::Mamba1(Box::new(MambaLayer::new(mamba, tensors, precision, device)?))
             }
@@ -214,6 +219,7 @@ impl<B: SliBackend> Block<B> {
             MixerLayer::Attention(attention) => attention.forward(input, carried, context),
             MixerLayer::AttentionExperts(experts) => experts.forward(input, context),
             MixerLayer::Mla(mla) => mla.forward(input, context),
+            MixerLayer::DeltaNet(delta) => delta.forward(input, context),
             MixerLayer::Mamba1(mamba) => mamba.forward(input, context),
         }
     }

@@ -250,6 +250,7 @@ mod tests {
             sinks: false,
             clip: None,
             output_norm: None,
+            gate: None,
             temperature: None,
             key_values: sli_core::KeyValues::Projected,
         };

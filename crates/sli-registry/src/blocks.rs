@@ -53,6 +53,7 @@ pub(crate) fn multi_head(num_heads: usize, head_dim: usize, mask: Mask, bias: bo
         sinks: false,
         clip: None,
         output_norm: None,
+        gate: None,
         temperature: None,
         key_values: sli_core::KeyValues::Projected,
     }

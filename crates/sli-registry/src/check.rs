@@ -2,8 +2,9 @@
 //! for every architecture, since a config.json may say anything.
 
 use sli_core::{
-    AttentionSpec, BlockSpec, ExpertGroups, Ffn, Mask, Mixer, MlaSpec, ModelSpec, MoeSpec, NormSpec,
-    PositionSpec, Positions, Result, RopeScaling, RopeSpec, SliError, StackSpec, Temperature, TensorNeed,
+    AttentionSpec, BlockSpec, DeltaNetSpec, ExpertGroups, Ffn, Mask, Mixer, MlaSpec, ModelSpec, MoeSpec,
+    NormSpec, PositionSpec, Positions, Result, RopeScaling, RopeSpec, SliError, StackSpec, Temperature,
+    TensorNeed,
 };
 
 use crate::config::{HfConfig, MAX_SIZE};
@@ -61,6 +62,7 @@ fn check_block(block: &BlockSpec) -> Result<(), String> {
             }
         }
         Mixer::Mla(mla) => check_mla(mla)?,
+        Mixer::DeltaNet(delta) => check_delta_net(delta)?,
         Mixer::Mamba1(_) => {}
     }
     block.cross_attention.as_ref().map_or(Ok(()), check_attention)
@@ -125,6 +127,18 @@ fn check_mla(spec: &MlaSpec) -> Result<(), String> {
         return Err(format!("an indexer of {} heads of {}", indexer.num_heads, indexer.head_dim));
     }
     check_norm(&indexer.norm)
+}
+
+fn check_delta_net(spec: &DeltaNetSpec) -> Result<(), String> {
+    let (keys, values) = (spec.num_key_heads, spec.num_heads);
+    if keys == 0 || !values.is_multiple_of(keys) {
+        return Err(format!("{values} value heads cannot be shared out over {keys} key heads"));
+    }
+    let width = values.saturating_mul(spec.key_dim.max(spec.value_dim));
+    if !(1..=MAX_SIZE).contains(&width) || spec.key_dim == 0 || spec.value_dim == 0 {
+        return Err(format!("{values} heads of {} and {} hold no state", spec.key_dim, spec.value_dim));
+    }
+    check_norm(&spec.norm)
 }
 
 fn check_rope(rope: &RopeSpec, head_dim: usize) -> Result<(), String> {

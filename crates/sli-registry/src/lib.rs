@@ -30,6 +30,7 @@ mod architecture;
 mod blocks;
 mod check;
 mod config;
+mod delta;
 mod experts;
 mod maps;
 mod mla;

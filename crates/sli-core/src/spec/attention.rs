@@ -39,9 +39,20 @@ pub struct AttentionSpec {
     /// Over all heads' outputs together, before the output projection (BitNet).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_norm: Option<NormSpec>,
+    /// What the heads' outputs are multiplied by before the output projection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<AttentionGate>,
     /// How queries grow with their position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<Temperature>,
+}
+
+/// Each value of all heads' outputs is multiplied by the sigmoid of a projection of the layer's input (Qiu et al.
+/// 2025).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttentionGate {
+    /// Has that projection a bias?
+    pub bias: bool,
 }
 
 /// Where keys and values come from.

@@ -6,6 +6,7 @@
 mod altup;
 mod attention;
 mod attention_experts;
+mod delta;
 mod embedding;
 mod ffn;
 mod head;
@@ -20,10 +21,11 @@ use serde::{Deserialize, Serialize};
 
 pub use altup::{AltUpSpec, LayerInputSpec, LayerInputs};
 pub use attention::{
-    Alibi, AttentionSpec, KeyValues, Mask, Position as PositionSpec, ProjectionBias, Prompt, PromptSpan,
-    QkNorm, Temperature,
+    Alibi, AttentionGate, AttentionSpec, KeyValues, Mask, Position as PositionSpec, ProjectionBias, Prompt,
+    PromptSpan, QkNorm, Temperature,
 };
 pub use attention_experts::AttentionExpertsSpec;
+pub use delta::{DeltaNetSpec, ReadGate, StateDecay};
 pub use embedding::{EmbeddingSpec, Positions};
 pub use ffn::{Activation, Ffn, MlpSpec, NormedMlpSpec, SparseMlpSpec};
 pub use head::{HeadSpec, HeadTransform};
@@ -222,6 +224,8 @@ pub enum Mixer {
     AttentionExperts(AttentionExpertsSpec),
     /// Attention whose keys and values come from one narrow latent per token.
     Mla(MlaSpec),
+    /// Linear attention whose state the gated delta rule writes (Yang et al. 2024).
+    DeltaNet(DeltaNetSpec),
     /// The selective scan of Mamba (Gu and Dao 2023).
     Mamba1(Mamba1Spec),
 }

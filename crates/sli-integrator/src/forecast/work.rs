@@ -222,6 +222,10 @@ fn attention_flops(block: &BlockSpec, samples: &Samples, stack: usize) -> u64 {
             let pairs = (0..samples.len()).map(|s| visible_pairs(Mask::Causal, sequences.length(s) as u64));
             2 * (spec.num_heads * (spec.head_dim() + spec.value_dim)) as u64 * pairs.sum::<u64>()
         }
+        // Each token fades, reads and writes all of the state: four operations on each of its values, twice over.
+        Mixer::DeltaNet(spec) => {
+            8 * (spec.num_heads * spec.key_dim * spec.value_dim) as u64 * sequences.num_tokens() as u64
+        }
         Mixer::Mamba1(_) => 0,
     };
     let cross = block.cross_attention.as_ref().map_or(0, |spec| {

@@ -99,6 +99,7 @@ fn block_kind(block: &BlockSpec) -> String {
         Mixer::Attention(_) => "attention",
         Mixer::AttentionExperts(_) => "experts of attention",
         Mixer::Mla(_) => "latent attention",
+        Mixer::DeltaNet(_) => "delta rule",
         Mixer::Mamba1(_) => "Mamba",
     };
     let cross = block.cross_attention.as_ref().map(|_| "cross attention");

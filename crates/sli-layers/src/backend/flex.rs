@@ -5,9 +5,11 @@ use burn::tensor::{Bytes, DType, Device, Shape, Tensor, TensorData, TensorPrimit
 use burn_flex::FlexTensor;
 use half::{bf16, f16};
 use sli_core::{Dtype, HostTensor, NormSpec, Scales};
-use sli_kernels::{Activation, Attention, ChosenKeys, Format, Matrix, Precision, SelectiveScan};
+use sli_kernels::{
+    Activation, Attention, ChosenKeys, DeltaRule, DeltaTokens, Format, Matrix, Precision, SelectiveScan,
+};
 
-use crate::backend::{Scan, SliBackend, into_f32, recycle};
+use crate::backend::{DeltaInputs, Scan, SliBackend, into_f32, recycle};
 use crate::rope::RopeTable;
 
 /// A weight in its stored dtype, shared with the buffer that it was read into.
@@ -254,6 +256,23 @@ impl SliBackend for Flex {
             offsets,
             &mut y,
         );
+        tensor(y, shape)
+    }
+
+    fn delta_rule(rule: &DeltaRule, inputs: DeltaInputs<Self>, offsets: &[usize]) -> Tensor<Self, 2> {
+        let shape = inputs.value.dims();
+        let (query, key, value) =
+            (Values::of(inputs.query), Values::of(inputs.key), Values::of(inputs.value));
+        let (decay, write) = (Values::of(inputs.decay), Values::of(inputs.write));
+        let mut y = recycle::vector(shape[0] * shape[1]);
+        let tokens = DeltaTokens {
+            query: query.slice(),
+            key: key.slice(),
+            value: value.slice(),
+            decay: decay.slice(),
+            write: write.slice(),
+        };
+        sli_kernels::delta_rule(rule, &tokens, offsets, &mut y);
         tensor(y, shape)
     }
 

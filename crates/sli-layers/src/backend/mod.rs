@@ -13,7 +13,7 @@ use std::fmt::Debug;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use sli_core::{HostTensor, NormSpec};
-use sli_kernels::{Activation, Attention, ChosenKeys, Precision};
+use sli_kernels::{Activation, Attention, ChosenKeys, DeltaRule, Precision};
 
 use crate::rope::RopeTable;
 
@@ -134,6 +134,11 @@ pub trait SliBackend: Backend {
         plain::selective_scan(scan, a, d, offsets)
     }
 
+    /// The gated delta rule over each sample: [tokens, heads * value_dim].
+    fn delta_rule(rule: &DeltaRule, inputs: DeltaInputs<Self>, offsets: &[usize]) -> Tensor<Self, 2> {
+        plain::delta_rule(rule, inputs, offsets)
+    }
+
     /// The rows of x at these indices.
     fn gather(x: &Tensor<Self, 2>, rows: &[u32]) -> Tensor<Self, 2> {
         plain::gather(x, rows)
@@ -172,6 +177,21 @@ pub struct Scan<B: Backend> {
     pub b: Tensor<B, 2>,
     /// How the state is read, [tokens, state].
     pub c: Tensor<B, 2>,
+}
+
+/// What changes from token to token in a delta rule.
+#[derive(Clone, Debug)]
+pub struct DeltaInputs<B: Backend> {
+    /// With what the states are read, [tokens, key heads * key_dim].
+    pub query: Tensor<B, 2>,
+    /// Where in the states it is written, [tokens, key heads * key_dim].
+    pub key: Tensor<B, 2>,
+    /// What is written, [tokens, heads * value_dim].
+    pub value: Tensor<B, 2>,
+    /// What the states are multiplied by, [tokens, heads * decays].
+    pub decay: Tensor<B, 2>,
+    /// How much of what was there is replaced, [tokens, heads].
+    pub write: Tensor<B, 2>,
 }
 
 /// A vector of weights on the device, in f32.

@@ -5,9 +5,9 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, s};
 use half::bf16;
 use sli_core::NormSpec;
-use sli_kernels::{Activation, Attention, Bias, ChosenKeys, Mask, Precision};
+use sli_kernels::{Activation, Attention, Bias, ChosenKeys, DeltaRule, Mask, Precision};
 
-use crate::backend::{Scan, into_f32};
+use crate::backend::{DeltaInputs, Scan, into_f32};
 use crate::rope::RopeTable;
 
 /// Rounds what enters a product, as the precision says.
@@ -311,6 +311,35 @@ pub(super) fn selective_scan<B: Backend>(
     }
     let skip = scan.x * d.clone().unsqueeze();
     if outputs.is_empty() { skip } else { Tensor::cat(outputs, 0) + skip }
+}
+
+pub(super) fn delta_rule<B: Backend>(
+    rule: &DeltaRule,
+    inputs: DeltaInputs<B>,
+    offsets: &[usize],
+) -> Tensor<B, 2> {
+    let DeltaRule { num_key_heads, num_heads, key_dim, value_dim, decays } = *rule;
+    let mut outputs = Vec::new();
+    for sample in offsets.windows(2) {
+        let mut state = Tensor::<B, 3>::zeros([num_heads, key_dim, value_dim], &inputs.value.device());
+        for t in sample[0]..sample[1] {
+            let row = |x: &Tensor<B, 2>, shape: [usize; 3]| x.clone().slice(s![t..t + 1, ..]).reshape(shape);
+            // A key head for each value head, as a column.
+            let column = |x: &Tensor<B, 2>| {
+                row(x, [num_key_heads, 1, key_dim])
+                    .repeat_dim(1, num_heads / num_key_heads)
+                    .reshape([num_heads, key_dim, 1])
+            };
+            let (query, key) = (column(&inputs.query), column(&inputs.key));
+            let value = row(&inputs.value, [num_heads, 1, value_dim]);
+            state = state * row(&inputs.decay, [num_heads, decays, 1]);
+            let stored = (state.clone() * key.clone()).sum_dim(1); // [heads, 1, value_dim]
+            let change = (value - stored) * row(&inputs.write, [num_heads, 1, 1]);
+            state = state + key * change;
+            outputs.push((state.clone() * query).sum_dim(1).reshape([1, num_heads * value_dim]));
+        }
+    }
+    if outputs.is_empty() { inputs.value } else { Tensor::cat(outputs, 0) }
 }
 
 fn indices<B: Backend>(rows: &[u32], device: &Device<B>) -> Tensor<B, 1, Int> {

@@ -1,6 +1,7 @@
 //! One file per architecture, each stating how it differs from others. Nothing outside of this folder decides by an
 //! architecture's name.
 
+mod afmoe;
 mod apertus;
 mod arcee;
 mod arctic;
@@ -93,7 +94,9 @@ mod qwen;
 mod qwen2;
 mod qwen2_moe;
 mod qwen3;
+mod qwen3_5;
 mod qwen3_moe;
+mod qwen3_next;
 mod qwen_multimodal;
 mod roberta;
 mod seed_oss;
@@ -173,6 +176,11 @@ pub const ARCHITECTURES: &[Architecture] = &[
     qwen_multimodal::QWEN3_VL,
     qwen_multimodal::QWEN3_VL_MOE,
     qwen_multimodal::QWEN3_OMNI_MOE,
+    qwen3_next::ARCHITECTURE,
+    qwen3_5::DENSE,
+    qwen3_5::SPARSE,
+    qwen3_5::MULTIMODAL,
+    qwen3_5::SPARSE_MULTIMODAL,
     deepseek_v2::ARCHITECTURE,
     deepseek_v3::ARCHITECTURE,
     deepseek_v3::SPARSE,
@@ -192,6 +200,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     aria_text::ARCHITECTURE,
     aria_text::MULTIMODAL,
     mimo_v2_flash::ARCHITECTURE,
+    afmoe::ARCHITECTURE,
     dots1::ARCHITECTURE,
     bert::ARCHITECTURE,
     roberta::ARCHITECTURE,

@@ -2,7 +2,8 @@
 //! result each token weighs.
 
 use sli_core::{
-    Family, Ffn, MlpSpec, ModelSpec, ProjectionBias, Result, SharedExpertSpec, TensorRole, WeightMap,
+    Family, Ffn, MlpSpec, ModelSpec, ProjectionBias, Result, SharedExpertSpec, StackMap, TensorRole,
+    WeightMap,
 };
 
 use super::qwen3_moe::qwen_experts;
@@ -34,8 +35,14 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
         attention.mask = windows[layer];
     }
     qwen_experts(&mut spec, config)?;
+    add_shared_expert(&mut spec, config)?;
+    Ok(spec)
+}
+
+/// Beside the experts of each layer, one that every token goes through and weighs.
+pub(super) fn add_shared_expert(spec: &mut ModelSpec, config: &HfConfig) -> Result<()> {
     let intermediate_size = config.usize("shared_expert_intermediate_size")?;
-    for (_, block) in layers(&mut spec) {
+    for (_, block) in layers(spec) {
         if let Some(Ffn::Moe(moe)) = &mut block.ffn
             && let sli_core::ExpertSpec::Gated(expert) = moe.expert
         {
@@ -43,15 +50,19 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
             moe.shared = Some(SharedExpertSpec { mlp, gated: true });
         }
     }
-    Ok(spec)
+    Ok(())
 }
 
 fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
-    const BASE: &str = "{prefix}layers.{layer}.mlp.";
     let mut map = llama::weights(config, spec)?;
-    let stack = &mut map.stacks[0];
+    expert_names(&mut map.stacks[0]);
+    Ok(map)
+}
+
+/// The names of the router, the experts and the shared one.
+pub(super) fn expert_names(stack: &mut StackMap) {
+    const BASE: &str = "{prefix}layers.{layer}.mlp.";
     per_expert(stack, BASE, "gate", ["gate_proj", "up_proj", "down_proj"]);
     shared_expert(stack, &format!("{BASE}shared_expert."));
     stack.module(TensorRole::SharedScale, &format!("{BASE}shared_expert_gate"));
-    Ok(map)
 }

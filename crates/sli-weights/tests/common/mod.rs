@@ -64,6 +64,7 @@ pub(crate) fn spec(layers: usize, ffn: &Ffn) -> ModelSpec {
         sinks: false,
         clip: None,
         output_norm: None,
+        gate: None,
         temperature: None,
         key_values: sli_core::KeyValues::Projected,
     };
