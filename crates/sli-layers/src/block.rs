@@ -47,7 +47,7 @@ enum MixerLayer<B: SliBackend> {
 #[derive(Clone, Debug)]
 enum FfnLayer<B: SliBackend> {
     Mlp(Mlp<B>),
-    Moe(MoeLayer<B>),
+    Moe(Box<MoeLayer<B>>),
 }
 
 /// What Gemma 4 does last in each layer: the layer's own input, and a number that the whole is multiplied by.
@@ -126,7 +126,9 @@ impl<B: SliBackend> Block<B> {
                 Some(FfnLayer::Mlp(mlp.normed(normed.norm, tensors, device)?))
             }
             Some(Ffn::XieluMlp { .. }) => Some(FfnLayer::Mlp(Mlp::xielu(tensors, precision, device)?)),
-            Some(Ffn::Moe(moe)) => Some(FfnLayer::Moe(MoeLayer::new(moe, tensors, precision, device)?)),
+            Some(Ffn::Moe(moe)) => {
+                Some(FfnLayer::Moe(Box::new(MoeLayer::new(moe, tensors, precision, device)?)))
+            }
             None => None,
         };
         let dense = match &spec.residual {
