@@ -90,6 +90,9 @@ def stacks(case, model):
             ("decoder_", decoder, layer_list(decoder, case.layers, num_decoder_layers)),
         ]
     stack = model.get_decoder() if case.causal else model.base_model
+    if stack is model:
+        # A text model out of a multimodal one may take itself for the decoder, head and all.
+        stack = model.model
     return [("", stack, layer_list(stack, case.layers, config.num_hidden_layers))]
 
 
