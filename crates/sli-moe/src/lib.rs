@@ -26,10 +26,12 @@
 //! assert_eq!(load.busiest_share(), 0.5);
 //! ```
 
+mod choices;
 mod handler;
 mod load;
 mod routing;
 
+pub use choices::{ExpertRows, Routing};
 pub use handler::{MoeHandler, MoeLayer, MoeSummary};
 pub use load::RouterLoad;
-pub use routing::{ExpertRows, Routing, route};
+pub use routing::route;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::routing::Routing;
+use crate::choices::Routing;
 
 /// How often each expert of a layer was chosen, and with which weight, summed over tokens.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
