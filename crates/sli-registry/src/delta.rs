@@ -8,27 +8,6 @@ use sli_core::{
 use crate::blocks::layers;
 use crate::config::HfConfig;
 
-/// Which layers attend linearly: as `layer_types` says, or where the config has none as `otherwise` does.
-pub(crate) fn linear_layers(
-    config: &HfConfig,
-    num_layers: usize,
-    otherwise: impl Fn(usize) -> bool,
-) -> Result<Vec<bool>> {
-    let Some(types) = config.strs("layer_types")? else {
-        return Ok((0..num_layers).map(otherwise).collect());
-    };
-    if types.len() != num_layers {
-        let message = format!("'layer_types' has {} entries for {num_layers} layers", types.len());
-        return Err(config.error(message));
-    }
-    let kinds = types.iter().map(|kind| match kind.as_str() {
-        "full_attention" => Ok(false),
-        "linear_attention" => Ok(true),
-        _ => Err(config.invalid("layer_types", "full_attention or linear_attention for each layer")),
-    });
-    kinds.collect()
-}
-
 /// The delta rule that the `linear_` keys describe, with a factor of decay for each head, and heads normed by `norm`.
 pub(crate) fn delta_net(config: &HfConfig, norm: NormSpec) -> Result<DeltaNetSpec> {
     if config.str_or("hidden_act", "silu")? != "silu" {

@@ -32,6 +32,7 @@ mod check;
 mod config;
 mod delta;
 mod experts;
+mod layer_types;
 mod maps;
 mod mla;
 mod names;

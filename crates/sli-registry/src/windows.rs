@@ -4,6 +4,7 @@ use sli_core::{Mask, ModelSpec, Result};
 
 use crate::blocks::attentions;
 use crate::config::HfConfig;
+use crate::layer_types::layers_of_type;
 
 /// The rule that every `period`-th layer sees everything.
 pub(crate) fn all_but_every(period: usize) -> impl Fn(usize) -> bool {
@@ -16,19 +17,7 @@ pub(crate) fn sliding_layers(
     num_layers: usize,
     otherwise: impl Fn(usize) -> bool,
 ) -> Result<Vec<bool>> {
-    let Some(types) = config.strs("layer_types")? else {
-        return Ok((0..num_layers).map(otherwise).collect());
-    };
-    if types.len() != num_layers {
-        let message = format!("'layer_types' has {} entries for {num_layers} layers", types.len());
-        return Err(config.error(message));
-    }
-    let kinds = types.iter().map(|kind| match kind.as_str() {
-        "full_attention" => Ok(false),
-        "sliding_attention" => Ok(true),
-        _ => Err(config.invalid("layer_types", "full_attention or sliding_attention for each layer")),
-    });
-    kinds.collect()
+    layers_of_type(config, num_layers, "sliding_attention", otherwise)
 }
 
 /// Gives these layers the window that `sliding_window` names, and says which they are.

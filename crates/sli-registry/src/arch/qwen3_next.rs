@@ -10,9 +10,8 @@ use super::qwen3_moe::qwen_experts;
 use crate::architecture::{Architecture, KnownModel};
 use crate::blocks::{attentions, norm_heads};
 use crate::config::HfConfig;
-use crate::delta::{
-    attend_linearly, decay_parameters, delta_net, delta_of, fused_convolutions, linear_layers,
-};
+use crate::delta::{attend_linearly, decay_parameters, delta_net, delta_of, fused_convolutions};
+use crate::layer_types::layers_of_type;
 use crate::maps::{Fused, modules, norms_from_one};
 use crate::windows::all_but_every;
 
@@ -49,7 +48,7 @@ pub(super) fn hybrid(config: &HfConfig) -> Result<ModelSpec> {
         attention.gate = Some(AttentionGate { bias: attention.bias.query });
     }
     let every = config.usize_or("full_attention_interval", 4)?;
-    let linear = linear_layers(config, spec.num_layers(), all_but_every(every))?;
+    let linear = layers_of_type(config, spec.num_layers(), "linear_attention", all_but_every(every))?;
     let norm = NormSpec::rms(config.f64_or("rms_norm_eps", 1e-6)?);
     attend_linearly(&mut spec, &linear, delta_net(config, norm)?);
     Ok(spec)
