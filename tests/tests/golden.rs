@@ -72,9 +72,10 @@ fn current_spelling() {
 }
 
 #[test]
-fn legacy_spelling_spilled_in_chunks_of_one_sample() {
+fn legacy_spelling_spilled_in_chunks_of_one_sample_and_layers_in_parts() {
     check_all(Spelling::Legacy, Device::Cpu, |options| {
         options.activations = Placement::Disk;
+        options.layers_in_parts = Some(true);
         options.batch_size = Some(1);
     });
 }

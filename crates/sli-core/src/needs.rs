@@ -123,6 +123,7 @@ impl BlockSpec {
             norm(&mut needs, after, CrossOutNorm);
         }
         let Some(ffn) = &self.ffn else { return needs.0 };
+        let first_of_feed_forward = needs.0.len();
         norm(&mut needs, own && !residual.shares_norm(), FfnNorm);
         match ffn {
             Ffn::Mlp(mlp) | Ffn::GatedMlp(mlp) => {
@@ -174,6 +175,9 @@ impl BlockSpec {
                 feed_forward(&mut needs, mlp.intermediate_size, mlp.bias, hidden, true, roles);
             }
             _ => {}
+        }
+        if self.has_two_parts() {
+            needs.0[first_of_feed_forward..].iter_mut().for_each(|need| need.group = Group::FeedForward);
         }
         needs.0
     }

@@ -200,8 +200,10 @@ impl fmt::Display for TensorKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Group {
-    /// All that every token goes through.
+    /// All that every token goes through, but for what is a group of its own.
     Dense,
+    /// The feed-forward network of a layer that [can be run in two parts](crate::BlockSpec::has_two_parts).
+    FeedForward,
     /// One expert.
     Expert(u32),
 }

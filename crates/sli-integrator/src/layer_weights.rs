@@ -28,7 +28,7 @@ impl LayerWeight {
         let place = (0..model.spec.stacks.len()).flat_map(layers).nth(index);
         let Some((stack, layer)) = place else { return Vec::new() };
         let place = Place::Layer { stack, layer };
-        let groups = [Group::Dense, Group::Expert(0)];
+        let groups = [Group::Dense, Group::FeedForward, Group::Expert(0)];
         groups.iter().flat_map(|group| model.layout.slots(place, *group)).map(Self::from).collect()
     }
 }

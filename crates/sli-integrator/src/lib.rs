@@ -28,6 +28,7 @@ mod pipeline;
 mod plan;
 mod progress;
 mod run;
+mod weight_sizes;
 
 pub use dataset::{Dataset, Input, Record, Target};
 pub use forecast::{Bound, ComputeRates, Forecast, MachineRates, Measuring, RunPlan, Speed, Work};

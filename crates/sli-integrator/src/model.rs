@@ -6,14 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
-use sli_core::{
-    Dtype, Family, Group, ModelSpec, Place, Result, SliError, StackKind, TensorRole, WeightFormat,
-};
+use sli_core::{Dtype, Family, ModelSpec, Result, SliError, StackKind, WeightFormat};
 use sli_moe::{MoeHandler, MoeSummary};
 use sli_registry::{ArchitectureRegistry, HfConfig};
-use sli_weights::{Layout, ReadRequest, UniversalWeightLoader};
-
-use crate::plan::WeightSizes;
+use sli_weights::{Layout, UniversalWeightLoader};
 
 /// What can be said of a model without reading its weights.
 #[derive(Clone, Debug, Serialize)]
@@ -126,28 +122,6 @@ impl OpenModel {
             config_hash: config_hash.finish(),
             weights_hash: weights_hash.finish(),
         })
-    }
-
-    /// What the plan has to know of the weights.
-    pub(crate) fn weight_sizes(&self) -> Result<WeightSizes> {
-        let mut sizes = WeightSizes { pinned: self.layout.pinned_bytes(), ..WeightSizes::default() };
-        for place in self.layout.places() {
-            if matches!(place, Place::Embedding { .. } | Place::Head) {
-                continue;
-            }
-            for group in self.layout.groups(place) {
-                let bytes = self.layout.memory_bytes(&ReadRequest::Group(place, group))?;
-                match group {
-                    Group::Dense => sizes.largest_group = sizes.largest_group.max(bytes),
-                    Group::Expert(_) => sizes.largest_expert = sizes.largest_expert.max(bytes),
-                }
-            }
-        }
-        if self.spec.head.is_some() {
-            let slot = self.layout.slot(Place::Head, TensorRole::LmHead.weight())?;
-            sizes.head_row = (slot.bytes() / slot.need.shape[0].max(1)) as u64;
-        }
-        Ok(sizes)
     }
 
     /// Does a score of each token given those before it mean something?

@@ -318,6 +318,9 @@ pub struct RunOptions {
     pub max_length: Option<usize>,
     /// Layers read ahead; by default the plan chooses.
     pub prefetch: Option<usize>,
+    /// Read and run layers in two parts, the mixer and then the feed-forward network, which takes half the memory; by
+    /// default where layers are large.
+    pub layers_in_parts: Option<bool>,
     /// Where activations wait between layers.
     pub activations: Placement,
     /// Ignore an unfinished run in the output directory.
@@ -348,6 +351,7 @@ impl Default for RunOptions {
             stats: true,
             max_length: None,
             prefetch: None,
+            layers_in_parts: None,
             activations: Placement::default(),
             fresh: false,
             skip_bad: false,

@@ -1,24 +1,13 @@
 //! How a run uses memory: chunk size, reading ahead, where activations wait.
 
 use serde::Serialize;
-use sli_core::{BlockSpec, ByteSize, Ffn, Mixer, ModelSpec, Residual, Result, SliError};
+use sli_core::{BlockSpec, ByteSize, Ffn, LayerPart, Mixer, ModelSpec, Residual, Result, SliError};
 
 use crate::chunks::{Chunks, sample_length};
 use crate::dataset::Samples;
+use crate::forecast::MachineRates;
 use crate::options::{Placement, RunOptions};
-
-/// Sizes of a checkpoint's parts once they are in memory, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct WeightSizes {
-    /// The largest dense group of any layer, embedding or norm.
-    pub(crate) largest_group: u64,
-    /// The largest expert; zero without experts.
-    pub(crate) largest_expert: u64,
-    /// A row of the vocabulary matrix.
-    pub(crate) head_row: u64,
-    /// What is held from the first use to the end.
-    pub(crate) pinned: u64,
-}
+use crate::weight_sizes::WeightSizes;
 
 /// The decisions, and what they cost.
 #[derive(Clone, Debug, Serialize)]
@@ -29,7 +18,9 @@ pub struct MemoryPlan {
     pub chunk_tokens: usize,
     /// Do activations wait on disk?
     pub spilled: bool,
-    /// The largest group of weights, in bytes.
+    /// Do large layers run in two parts, so that only one of them has to be in memory?
+    pub in_parts: bool,
+    /// The most weights that a layer, or a part of one, holds, in bytes; experts apart.
     pub largest_group: u64,
     /// Most bytes of weights read before they are wanted.
     pub read_ahead: u64,
@@ -67,11 +58,11 @@ const CHUNKS_FOR_EXPERTS: [usize; 2] = [4096, 2048];
 const SMALL_CHUNKS: [usize; 6] = [192, 160, 128, 96, 64, 32];
 /// Products of fewer rows take longer than reading ahead saves. The last is the least that works.
 const CHUNKS_WITHOUT_READ_AHEAD: [usize; 13] = [1024, 512, 384, 256, 192, 128, 96, 64, 32, 16, 8, 4, 1];
-/// One group is read ahead, and more of small ones: up to this many bytes. Deeper queues hide nothing more, and memory
+/// One layer is read ahead, and more of small ones: up to this many bytes. Deeper queues hide nothing more, and memory
 /// that was not used before has to be found and cleared by the system, which takes longer than reading into it.
-const READ_AHEAD: u64 = 256 << 20;
-/// Most groups that are read ahead.
-const GROUPS_AHEAD: u64 = 4;
+const READ_AHEAD: u64 = 128 << 20;
+/// Most stages that are read ahead.
+const STAGES_AHEAD: usize = 4;
 /// Tiles of the head are about this large, and so are their logits.
 const HEAD_TILE: u64 = 16 << 20;
 
@@ -81,7 +72,9 @@ pub(crate) struct Situation<'a> {
     pub(crate) spec: &'a ModelSpec,
     pub(crate) samples: &'a Samples,
     pub(crate) options: &'a RunOptions,
-    pub(crate) sizes: WeightSizes,
+    pub(crate) sizes: &'a WeightSizes,
+    /// What this machine can do, where it is known.
+    pub(crate) machine: Option<&'a MachineRates>,
     /// Resident bytes of the process before the run.
     pub(crate) resident: u64,
     /// The ceiling.
@@ -101,13 +94,22 @@ impl Situation<'_> {
             (Some((_, true)), _) | (None, Placement::Disk) => &[true],
             (None, Placement::Auto) => &[false, true],
         };
-        let ahead = (READ_AHEAD / self.sizes.largest_group.max(1)).clamp(1, GROUPS_AHEAD);
+        let layer = self.stages_of_a_layer();
+        let deep =
+            (layer..=STAGES_AHEAD.max(layer)).take_while(|ahead| self.read_ahead(*ahead) <= READ_AHEAD);
+        let deep = deep.last().unwrap_or(layer);
+        // Where a part of a layer is read while the other one computes, more would only take memory.
+        let aheads: &[usize] = if self.reads_behind_the_other_part() { &[1] } else { &[deep, layer] };
         let mut large = LARGE_CHUNKS.to_vec();
         if layers_top_k(self.spec) > 0 {
             large.splice(..0, CHUNKS_FOR_EXPERTS);
         }
-        let tried: [(&[usize], &[u64]); 3] =
-            [(&large, &[ahead, 1]), (&SMALL_CHUNKS, &[1]), (&CHUNKS_WITHOUT_READ_AHEAD, &[0])];
+        let tried: [(&[usize], &[usize]); 4] = [
+            (&large, aheads),
+            (&large, &[1]),
+            (&SMALL_CHUNKS, &[layer, 1]),
+            (&CHUNKS_WITHOUT_READ_AHEAD, &[0]),
+        ];
         for (sizes, aheads) in tried {
             for spilled in placements {
                 let plans = sizes.iter().flat_map(|chunk_tokens| {
@@ -130,28 +132,57 @@ impl Situation<'_> {
         }
     }
 
-    /// The plan for about this many tokens per chunk (at least the longest sample) and this many groups read ahead.
-    fn with(&self, chunk_tokens: usize, ahead: u64, spilled: bool) -> MemoryPlan {
+    /// Tokens of all stacks.
+    fn num_tokens(&self) -> usize {
+        let decoder = self.samples.decoder_input.as_ref();
+        self.samples.input.num_tokens() + decoder.map_or(0, |decoder| decoder.num_tokens())
+    }
+
+    /// How many stages a layer is.
+    fn stages_of_a_layer(&self) -> usize {
+        if self.sizes.in_parts && layers_top_k(self.spec) == 0 { 2 } else { 1 }
+    }
+
+    /// Bytes that are held besides those of the stage at work when so many stages are read ahead.
+    fn read_ahead(&self, stages: usize) -> u64 {
+        self.sizes.with_ahead(stages) - self.sizes.largest_stage()
+    }
+
+    /// Does each part of a layer take longer to compute than the other one to read, or each longer to read than the other
+    /// one to compute? Then nothing is gained by reading further ahead than one part.
+    fn reads_behind_the_other_part(&self) -> bool {
+        let Some(machine) = self.machine.filter(|_| self.stages_of_a_layer() == 2) else { return false };
+        let tokens = self.samples.input.num_tokens() as f64;
+        // Of a bf16 weight: two operations for each token, two bytes. Narrower ones are read faster still.
+        let (compute, read) = (2.0 * tokens / machine.compute.peak(), 2.0 / machine.disk);
+        let layer = self.sizes.with_ahead(1) as f64;
+        let larger = self.sizes.largest_stage() as f64 / layer;
+        let smaller = 1.0 - larger;
+        smaller * compute >= larger * read || smaller * read >= larger * compute
+    }
+
+    /// The plan for about this many tokens per chunk (at least the longest sample) and this many stages read ahead.
+    fn with(&self, chunk_tokens: usize, ahead: usize, spilled: bool) -> MemoryPlan {
         let Self { spec, samples, options, sizes, .. } = *self;
         let longest = (0..samples.len()).map(|sample| sample_length(samples, sample)).max().unwrap_or(0);
         let target = self.decided.map_or(chunk_tokens.max(longest), |(chunk_tokens, _)| chunk_tokens);
         let chunk = Chunks::new(samples, target, options.batch_size).largest(samples) as u64;
-        let ahead = options.prefetch.map_or(ahead, |layers| layers.min(spec.num_layers()) as u64);
+        let asked = options.prefetch.map(|layers| layers.min(spec.num_layers()) * self.stages_of_a_layer());
+        let read_ahead = self.read_ahead(asked.unwrap_or(ahead));
 
         let hidden = spec.stacks.iter().map(|stack| stack.hidden_size as u64).max().unwrap_or(0);
-        let tokens =
-            samples.input.num_tokens() + samples.decoder_input.as_ref().map_or(0, |d| d.num_tokens());
+        let tokens = self.num_tokens();
         let layers = spec.stacks.iter().flat_map(|stack| &stack.layers);
         let carried = spec.stacks.iter().map(|stack| stack.carried_width() as u64).max().unwrap_or(0);
         // What is carried is read, changed and written once more while a layer runs.
-        let scratch = layers.map(|block| scratch_floats(block, hidden)).max().unwrap_or(0) + 2 * carried;
+        let scratch = layers.map(|block| self.scratch_floats(block, hidden)).max().unwrap_or(0) + 2 * carried;
         let top_k = layers_top_k(spec);
         let wave = if top_k > 0 { chunk } else { 0 };
 
         let vocab = spec.head.as_ref().map_or(0, |head| head.vocab_size as u64);
         let tile_rows =
             (HEAD_TILE / sizes.head_row.max(1)).min(HEAD_TILE / (4 * chunk).max(1)).clamp(16, vocab.max(16));
-        let layer_time = (sizes.largest_group * (1 + ahead)) + 3 * sizes.largest_expert + scratch * chunk * 4;
+        let layer_time = sizes.largest_stage() + read_ahead + 3 * sizes.largest_expert + scratch * chunk * 4;
         let head_time = tile_rows * (3 * sizes.head_row + 4 * chunk) + 4 * 4 * hidden * chunk;
 
         let kept = if spilled { 3 * chunk } else { tokens as u64 + chunk } * (hidden + carried) * 4;
@@ -170,8 +201,9 @@ impl Situation<'_> {
             memory: self.memory,
             chunk_tokens: target,
             spilled,
-            largest_group: sizes.largest_group,
-            read_ahead: sizes.largest_group * ahead,
+            in_parts: sizes.in_parts,
+            largest_group: sizes.largest_stage(),
+            read_ahead,
             expert_read_ahead: 2 * sizes.largest_expert,
             wave_tokens: wave as usize,
             head_tile_rows: tile_rows as usize,
@@ -179,6 +211,15 @@ impl Situation<'_> {
             head_resident: false,
             parts,
         }
+    }
+
+    /// f32 values that a token takes while a layer computes.
+    fn scratch_floats(&self, block: &BlockSpec, hidden: u64) -> u64 {
+        let parts = match self.sizes.in_parts && block.has_two_parts() {
+            true => &[LayerPart::Mixers, LayerPart::FeedForward][..],
+            false => &[LayerPart::Whole],
+        };
+        parts.iter().map(|part| scratch_floats(block, *part, hidden)).max().unwrap_or(0)
     }
 
     /// Gives memory that is left over to larger waves and to the head.
@@ -191,9 +232,10 @@ impl Situation<'_> {
         }
         let vocab = self.spec.head.as_ref().map_or(0, |head| head.vocab_size as u64);
         // While the head runs, no layer is in memory.
-        let left = left + self.sizes.largest_group + plan.read_ahead;
-        plan.head_resident = vocab * self.sizes.head_row <= left;
+        let left = left + plan.largest_group + plan.read_ahead;
         plan.head_wave_tokens += (left / (8 * hidden).max(1)) as usize;
+        // Tiles that all tokens go through together need not stay.
+        plan.head_resident = self.num_tokens() > plan.head_wave_tokens && vocab * self.sizes.head_row <= left;
         plan
     }
 }
@@ -202,11 +244,6 @@ impl MemoryPlan {
     /// Bytes held at the same time.
     pub fn peak(&self) -> u64 {
         self.parts.iter().map(|part| part.bytes).sum()
-    }
-
-    /// Groups that may be read before they are wanted.
-    pub(crate) fn groups_ahead(&self) -> usize {
-        (self.read_ahead / self.largest_group.max(1)) as usize
     }
 
     fn largest_parts(&self) -> String {
@@ -222,9 +259,9 @@ fn rounded_up(bytes: u64) -> ByteSize {
     ByteSize(bytes.next_multiple_of(if bytes <= 1023 << 20 { 1 << 20 } else { (1u64 << 30).div_ceil(10) }))
 }
 
-/// f32 values that a token takes while a block computes: the residual stream with a branch's input and output, and
-/// the widest of what is between.
-pub(crate) fn scratch_floats(block: &BlockSpec, hidden: u64) -> u64 {
+/// f32 values that a token takes while a part of a layer computes: the residual stream with a branch's input and output,
+/// and the widest of what is between.
+pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, hidden: u64) -> u64 {
     let mixer = match &block.mixer {
         Mixer::Attention(a) => {
             let (q, v) = (a.num_heads * a.head_dim, a.num_heads * a.value_dim);
@@ -265,6 +302,8 @@ pub(crate) fn scratch_floats(block: &BlockSpec, hidden: u64) -> u64 {
         Residual::DenseBetween(mlp) => 4 * mlp.intermediate_size,
         _ => 0,
     };
+    let mixer = if part.has_mixers() { mixer } else { 0 };
+    let ffn = if part.has_feed_forward() { ffn } else { 0 };
     5 * hidden + mixer.max(ffn).max(between) as u64
 }
 
@@ -312,9 +351,10 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::dataset::Sample;
+    use crate::forecast::ComputeRates;
 
-    /// A Llama of 6.7 billion parameters, whose layers take 386 MiB each, and 32 samples of 32 tokens.
-    fn plan(memory: &str) -> Result<MemoryPlan> {
+    /// A Llama of 6.7 billion parameters, whose layers take 128 and 258 MiB, and 32 samples of 32 tokens.
+    fn plan(memory: &str, machine: Option<&MachineRates>) -> Result<MemoryPlan> {
         let config = r#"{"architectures": ["LlamaForCausalLM"], "vocab_size": 32000, "hidden_size": 4096,
             "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}"#;
         let config = sli_registry::HfConfig::parse(config, "config.json")?;
@@ -324,27 +364,44 @@ mod tests {
             samples.input.push(&[0; 32]);
             samples.samples.push(Sample { id: None, truncated: false, scored_from: 1 });
         }
-        let sizes = WeightSizes { largest_group: 386 << 20, largest_expert: 0, head_row: 8192, pinned: 0 };
+        let stages = [128 << 20, 258 << 20].repeat(32);
+        let sizes = &WeightSizes { in_parts: true, stages, head_row: 8192, ..WeightSizes::default() };
         let (options, memory) = (&RunOptions::default(), memory.parse()?);
-        let samples = &samples;
-        Situation { spec: &spec, samples, options, sizes, resident: 8 << 20, memory, decided: None }.plan()
+        let (spec, samples) = (&spec, &samples);
+        Situation { spec, samples, options, sizes, machine, resident: 8 << 20, memory, decided: None }.plan()
     }
 
     #[test]
     fn less_memory_makes_smaller_chunks_by_degrees() {
-        let of = |memory: &str| plan(memory).map(|plan| (plan.chunk_tokens, plan.groups_ahead())).unwrap();
-        assert_eq!(of("8GiB"), (1024, 1));
-        let mut last = 1024;
-        for mebibytes in (848..1400).step_by(8).rev() {
+        let of =
+            |memory: &str| plan(memory, None).map(|plan| (plan.chunk_tokens, plan.read_ahead >> 20)).unwrap();
+        assert_eq!(of("8GiB"), (1024, 386), "a whole layer is read ahead");
+        let mut last = (1024, 386);
+        for mebibytes in (464..1400).step_by(8).rev() {
             let (chunk, ahead) = of(&format!("{mebibytes}MiB"));
-            assert!(chunk <= last && chunk * 2 >= last, "{last} tokens, then {chunk} in {mebibytes} MiB");
-            assert_eq!(ahead, 1, "in {mebibytes} MiB");
-            last = chunk;
+            let less_read_ahead = ahead == 128 && last.1 == 386;
+            assert!(
+                (chunk <= last.0 || less_read_ahead) && chunk * 2 >= last.0,
+                "{last:?}, then {chunk} and {ahead} in {mebibytes} MiB"
+            );
+            assert!(chunk >= 256 || ahead == 128, "chunks shrink last");
+            last = (chunk, ahead);
         }
-        assert_eq!(last, 32);
-        assert_eq!(of("500MiB"), (128, 0), "products of few rows take longer than reading beside them saves");
-        assert_eq!(of("450MiB"), (32, 0), "a sample is not cut");
-        assert!(matches!(plan("300MiB"), Err(SliError::Memory { .. })));
+        assert_eq!(last, (32, 128));
+        assert_eq!(of("400MiB"), (256, 0), "products of few rows take longer than reading beside them saves");
+        assert!(matches!(plan("300MiB", None), Err(SliError::Memory { .. })));
+    }
+
+    #[test]
+    fn a_machine_that_computes_long_enough_reads_one_part_ahead() {
+        let products = vec![(1, 1e9), (512, 1e11)];
+        let compute = ComputeRates { products, attention: 1e11, touched_floats: 1e9 };
+        let ahead = |disk| {
+            let machine = MachineRates { disk, compute: compute.clone() };
+            plan("8GiB", Some(&machine)).map(|plan| plan.read_ahead >> 20).unwrap()
+        };
+        // 1024 tokens take 20 ns for each weight, so reading at 0.1 GB/s takes as long.
+        assert_eq!([1e9, 1e8, 1e7].map(ahead), [128, 386, 128]);
     }
 
     #[test]

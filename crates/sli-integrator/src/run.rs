@@ -17,11 +17,12 @@ use crate::integrator::{RunResult, UniversalSliIntegrator};
 use crate::job::Job;
 use crate::options::{ComputeDtype, Device, HiddenDtype, Logits, RunOptions};
 use crate::output::{
-    ExpertReads, RunReport, finished_run, output_bytes, read_samples, remove_outputs, write_profile,
-    write_run, write_samples,
+    ExpertReads, LayerProfile, RunReport, finished_run, output_bytes, read_samples, remove_outputs,
+    write_profile, write_run, write_samples,
 };
 use crate::pipeline::{Past, Totals};
 use crate::plan::{MemoryPlan, Situation, default_memory, resident_memory};
+use crate::weight_sizes::WeightSizes;
 
 /// Models of more bytes take so long that measuring the machine before a run does not matter.
 const LARGE_MODEL: u64 = 8 << 30;
@@ -101,7 +102,7 @@ impl<'a> Run<'a> {
         }
         // Too small a memory is found before anything is written.
         let (resident, _) = resident_memory();
-        self.memory_plan(&samples, resident, None)?;
+        self.memory_plan(&samples, resident, None, None)?;
 
         let (output, activations) = (&self.sli.output_dir, &self.sli.activation_dir);
         if self.options.fresh {
@@ -116,14 +117,14 @@ impl<'a> Run<'a> {
             remove_outputs(output)?;
         }
         let past = resumed.map(|resumed| Past::new(resumed, journal.dir())).transpose()?;
-        let plan = self.memory_plan(&samples, resident, past.as_ref())?;
+        // A second of measuring is worth it only for runs that take much longer.
+        let large = self.sli.model.summary.weight_bytes > LARGE_MODEL;
+        let machine = self.machine(if large { Measuring::Missing } else { Measuring::Never })?;
+        let plan = self.memory_plan(&samples, resident, machine.as_ref(), past.as_ref())?;
         std::fs::create_dir_all(output).map_err(SliError::io("cannot create", output))?;
 
         let (sli, options) = (self.sli, self.options);
-        // A second of measuring is worth it only for runs that take much longer.
-        let large = sli.model.summary.weight_bytes > LARGE_MODEL;
-        let measuring = if large { Measuring::Missing } else { Measuring::Never };
-        let forecast = self.forecast(&samples, &plan, measuring)?;
+        let forecast = machine.map(|machine| self.forecast(&samples, &plan, machine));
         options.observer.planned(&RunPlan {
             samples: samples.len(),
             tokens: samples.num_tokens(),
@@ -159,8 +160,9 @@ impl<'a> Run<'a> {
 
     /// What a run of these samples would do, and how long it would take.
     pub(crate) fn foresee(&self, samples: &Samples, measuring: Measuring) -> Result<RunPlan> {
-        let memory = self.memory_plan(samples, resident_memory().0, None)?;
-        let forecast = self.forecast(samples, &memory, measuring)?;
+        let machine = self.machine(measuring)?;
+        let memory = self.memory_plan(samples, resident_memory().0, machine.as_ref(), None)?;
+        let forecast = machine.map(|machine| self.forecast(samples, &memory, machine));
         let (samples, tokens) = (samples.len(), samples.num_tokens());
         Ok(RunPlan { samples, tokens, memory, forecast })
     }
@@ -184,30 +186,32 @@ impl<'a> Run<'a> {
         Ok(samples)
     }
 
-    fn memory_plan(&self, samples: &Samples, resident: u64, past: Option<&Past>) -> Result<MemoryPlan> {
-        let model = &self.sli.model;
-        let sizes = model.weight_sizes()?;
-        let memory = self.options.memory.unwrap_or_else(default_memory);
-        let decided = past.map(|past| (past.last.chunk_tokens, past.last.spilled));
-        Situation { spec: &model.spec, samples, options: self.options, sizes, resident, memory, decided }
-            .plan()
+    /// What this machine can do; `None` when that is not known and not to be measured.
+    fn machine(&self, measuring: Measuring) -> Result<Option<MachineRates>> {
+        MachineRates::find(self.sli.model.layout.checkpoint(), self.precision, measuring)
     }
 
-    /// How long a run takes here; `None` when what this machine can do is not known.
-    fn forecast(
+    fn memory_plan(
         &self,
         samples: &Samples,
-        plan: &MemoryPlan,
-        measuring: Measuring,
-    ) -> Result<Option<Forecast>> {
+        resident: u64,
+        machine: Option<&MachineRates>,
+        past: Option<&Past>,
+    ) -> Result<MemoryPlan> {
+        let model = &self.sli.model;
+        let sizes = &WeightSizes::of(model, self.options.layers_in_parts)?;
+        let memory = self.options.memory.unwrap_or_else(default_memory);
+        let decided = past.map(|past| (past.last.chunk_tokens, past.last.spilled));
+        let (spec, options) = (&model.spec, self.options);
+        Situation { spec, samples, options, sizes, machine, resident, memory, decided }.plan()
+    }
+
+    /// How long a run takes on a machine.
+    fn forecast(&self, samples: &Samples, plan: &MemoryPlan, machine: MachineRates) -> Forecast {
         let (model, options, hidden_dtype) = (&self.sli.model, self.options, self.hidden_dtype);
-        let checkpoint = model.layout.checkpoint();
-        let Some(machine) = MachineRates::find(checkpoint, self.precision, measuring)? else {
-            return Ok(None);
-        };
         let stages = WorkCounter { model, samples, options, plan, hidden_dtype }.stages();
         let chunks = Chunks::new(samples, plan.chunk_tokens, options.batch_size);
-        Ok(Some(Forecast::new(&stages, chunks.mean_tokens(samples), plan, machine)))
+        Forecast::new(&stages, chunks.mean_tokens(samples), plan, machine)
     }
 
     /// Everything that changes the results.
@@ -264,7 +268,8 @@ impl<'a> Run<'a> {
         let (output, summary) = (&self.sli.output_dir, &self.sli.model.summary);
         let scored_stack = self.options.score.then(|| self.sli.model.spec.stacks.len() - 1);
         let lines = write_samples(output, samples, scored_stack)?;
-        write_profile(output, &totals.profiles)?;
+        let layers = LayerProfile::of_layers(&totals.profiles);
+        write_profile(output, &layers)?;
         let report = RunReport {
             model: summary.model.clone(),
             architecture: summary.architecture.clone(),
@@ -285,8 +290,8 @@ impl<'a> Run<'a> {
             peak_memory: resident_memory().1,
             chunk_tokens: plan.chunk_tokens,
             moe: summary.moe.clone(),
-            experts: ExpertReads::sum(&totals.profiles),
-            layers: totals.profiles.clone(),
+            experts: ExpertReads::sum(&layers),
+            layers,
             fingerprint,
         };
         write_run(output, &report)?;

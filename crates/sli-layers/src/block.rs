@@ -1,7 +1,7 @@
 //! One layer of a model.
 
 use burn::tensor::{Device, Tensor};
-use sli_core::{BlockSpec, Ffn, Mixer, Residual, Result, TensorRole};
+use sli_core::{BlockSpec, Ffn, LayerPart, Mixer, Residual, Result, TensorRole};
 use sli_kernels::Precision;
 
 use crate::altup::AltUp;
@@ -19,12 +19,11 @@ use crate::moe::{Expert, MoeLayer, PendingExperts};
 use crate::residual::Branch;
 use crate::tensors::LayerTensors;
 
-/// A layer with its weights, ready to run chunk after chunk.
+/// A layer, or a part of one, with its weights, ready to run chunk after chunk.
 #[derive(Clone, Debug)]
 pub struct Block<B: SliBackend> {
     residual: Residual,
-    mixer: MixerLayer<B>,
-    mixer_branch: Branch<B>,
+    mixer: Option<(MixerLayer<B>, Branch<B>)>,
     cross: Option<(AttentionLayer<B>, Branch<B>)>,
     ffn: Option<(FfnLayer<B>, Branch<B>)>,
     /// The dense network between the mixer and the experts.
@@ -42,6 +41,45 @@ enum MixerLayer<B: SliBackend> {
     Mla(Box<MlaLayer<B>>),
     DeltaNet(Box<DeltaNetLayer<B>>),
     Mamba1(Box<MambaLayer<B>>),
+}
+
+impl<B: SliBackend> MixerLayer<B> {
+    /// Takes the mixer's tensors.
+    ///
+    /// # Errors
+    /// When a tensor was not loaded.
+    fn new(spec: &Mixer, tensors: &LayerTensors, precision: Precision, device: &Device<B>) -> Result<Self> {
+        Ok(match spec {
+            Mixer::Attention(attention) => {
+                Self::Attention(Box::new(AttentionLayer::new(attention, tensors, precision, device)?))
+            }
+            Mixer::AttentionExperts(experts) => Self::AttentionExperts(Box::new(AttentionExpertsLayer::new(
+                experts, tensors, precision, device,
+            )?)),
+            Mixer::Mla(mla) => Self::Mla(Box::new(MlaLayer::new(mla, tensors, precision, device)?)),
+            Mixer::DeltaNet(delta) => {
+                Self::DeltaNet(Box::new(DeltaNetLayer::new(delta, tensors, precision, device)?))
+            }
+            Mixer::Mamba1(mamba) => {
+                Self::Mamba1(Box::new(MambaLayer::new(mamba, tensors, precision, device)?))
+            }
+        })
+    }
+
+    fn forward(
+        &self,
+        input: Tensor<B, 2>,
+        carried: &mut Carried<B>,
+        context: &ChunkContext<'_, B>,
+    ) -> Tensor<B, 2> {
+        match self {
+            Self::Attention(attention) => attention.forward(input, carried, context),
+            Self::AttentionExperts(experts) => experts.forward(input, context),
+            Self::Mla(mla) => mla.forward(input, context),
+            Self::DeltaNet(delta) => delta.forward(input, context),
+            Self::Mamba1(mamba) => mamba.forward(input, context),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -67,41 +105,35 @@ pub enum Forward<B: SliBackend> {
 }
 
 impl<B: SliBackend> Block<B> {
-    /// Builds the layer that `spec` describes.
+    /// Builds a part of the layer that `spec` describes. Only a layer that [has two parts](BlockSpec::has_two_parts) can
+    /// be built other than whole.
     ///
     /// # Errors
     /// `LayerCreation` when a tensor was not loaded.
     pub fn new(
         spec: &BlockSpec,
+        part: LayerPart,
         tensors: &LayerTensors,
         precision: Precision,
         device: &Device<B>,
     ) -> Result<Self> {
         use TensorRole::{CrossNorm, CrossOutNorm, FfnNorm, FfnOutNorm, MixerNorm, MixerOutNorm};
         let branch = |roles| Branch::load(spec, roles, tensors, device);
-        let mixer = match &spec.mixer {
-            Mixer::Attention(attention) => {
-                MixerLayer::Attention(Box::new(AttentionLayer::new(attention, tensors, precision, device)?))
-            }
-            Mixer::AttentionExperts(experts) => MixerLayer::AttentionExperts(Box::new(
-                AttentionExpertsLayer::new(experts, tensors, precision, device)?,
+        let mixer = match part.has_mixers() {
+            true => Some((
+                MixerLayer::new(&spec.mixer, tensors, precision, device)?,
+                branch([MixerNorm, MixerOutNorm])?,
             )),
-            Mixer::Mla(mla) => MixerLayer::Mla(Box::new(MlaLayer::new(mla, tensors, precision, device)?)),
-            Mixer::DeltaNet(delta) => {
-                MixerLayer::DeltaNet(Box::new(DeltaNetLayer::new(delta, tensors, precision, device)?))
-            }
-            Mixer::Mamba1(mamba) => {
-                MixerLayer::Mamba1(Box::new(MambaLayer::new(mamba, tensors, precision, device)?))
-            }
+            false => None,
         };
-        let cross = match &spec.cross_attention {
+        let cross = match spec.cross_attention.as_ref().filter(|_| part.has_mixers()) {
             Some(cross) => Some((
                 AttentionLayer::cross(cross, tensors, precision, device)?,
                 branch([CrossNorm, CrossOutNorm])?,
             )),
             None => None,
         };
-        let ffn = match &spec.ffn {
+        let ffn = match spec.ffn.as_ref().filter(|_| part.has_feed_forward()) {
             Some(Ffn::Mlp(mlp)) => Some(FfnLayer::Mlp(Mlp::plain(
                 mlp,
                 tensors,
@@ -144,7 +176,7 @@ impl<B: SliBackend> Block<B> {
             _ => None,
         };
         let end = match spec.residual {
-            Residual::ScaledSandwich { input } => {
+            Residual::ScaledSandwich { input } if part.has_feed_forward() => {
                 let load = |input| LayerInput::load(input, spec.norm, tensors, precision, device);
                 let scale = tensors.weight(TensorRole::LayerScale)?.to_f32()[0];
                 Some(LayerEnd { input: input.map(load).transpose()?, scale })
@@ -157,7 +189,6 @@ impl<B: SliBackend> Block<B> {
             altup,
             end,
             mixer,
-            mixer_branch: branch([MixerNorm, MixerOutNorm])?,
             cross,
             ffn: match ffn {
                 Some(ffn) => Some((ffn, branch([FfnNorm, FfnOutNorm])?)),
@@ -181,16 +212,20 @@ impl<B: SliBackend> Block<B> {
         if let Some(altup) = &self.altup {
             return Forward::Done(self.alternate(altup, x, carried, context));
         }
-        let (past, input) = self.mixer_branch.enter(x);
-        // Parallel branches see what the layer sees, the others what the branch before left.
-        let parallel = match (self.residual, &self.ffn) {
-            (Residual::Parallel { shared_norm: true }, _) => Some(input.clone()),
-            (Residual::Parallel { shared_norm: false } | Residual::DenseBetween(_), Some((_, branch))) => {
-                Some(branch.enter(past.clone()).1)
-            }
-            _ => None,
-        };
-        let mut x = self.mixer_branch.join(past, self.mix(input, carried, context));
+        let (mut x, mut parallel) = (x, None);
+        if let Some((mixer, branch)) = &self.mixer {
+            let (past, input) = branch.enter(x);
+            // Parallel branches see what the layer sees, the others what the branch before left.
+            parallel = match (self.residual, &self.ffn) {
+                (Residual::Parallel { shared_norm: true }, _) => Some(input.clone()),
+                (
+                    Residual::Parallel { shared_norm: false } | Residual::DenseBetween(_),
+                    Some((_, branch)),
+                ) => Some(branch.enter(past.clone()).1),
+                _ => None,
+            };
+            x = branch.join(past, mixer.forward(input, carried, context));
+        }
         if let Some((cross, branch)) = &self.cross {
             let encoder = context.encoder.expect("the pipeline runs the encoder first");
             let (past, input) = branch.enter(x);
@@ -211,21 +246,6 @@ impl<B: SliBackend> Block<B> {
         }
     }
 
-    fn mix(
-        &self,
-        input: Tensor<B, 2>,
-        carried: &mut Carried<B>,
-        context: &ChunkContext<'_, B>,
-    ) -> Tensor<B, 2> {
-        match &self.mixer {
-            MixerLayer::Attention(attention) => attention.forward(input, carried, context),
-            MixerLayer::AttentionExperts(experts) => experts.forward(input, context),
-            MixerLayer::Mla(mla) => mla.forward(input, context),
-            MixerLayer::DeltaNet(delta) => delta.forward(input, context),
-            MixerLayer::Mamba1(mamba) => mamba.forward(input, context),
-        }
-    }
-
     /// The layer on the first of several streams; see [`sli_core::AltUpSpec`].
     fn alternate(
         &self,
@@ -235,9 +255,12 @@ impl<B: SliBackend> Block<B> {
         context: &ChunkContext<'_, B>,
     ) -> Tensor<B, 2> {
         let predicted = altup.predicted(x, carried);
-        let (past, n) = self.mixer_branch.enter(predicted[0].clone());
-        let joined = self.mixer_branch.join(past, self.mix(n.clone(), carried, context));
-        let mut y = B::join(joined, altup.laurel(n)) * std::f64::consts::FRAC_1_SQRT_2;
+        let mut y = predicted[0].clone();
+        if let Some((mixer, branch)) = &self.mixer {
+            let (past, n) = branch.enter(y);
+            let joined = branch.join(past, mixer.forward(n.clone(), carried, context));
+            y = B::join(joined, altup.laurel(n)) * std::f64::consts::FRAC_1_SQRT_2;
+        }
         if let Some((FfnLayer::Mlp(mlp), branch)) = &self.ffn {
             let (past, input) = branch.enter(y);
             y = branch.join(past, mlp.forward(input));

@@ -1,7 +1,7 @@
 //! The one place where layers are made.
 
 use burn::tensor::Device;
-use sli_core::{BlockSpec, EmbeddingSpec, HeadSpec, Result, StackSpec};
+use sli_core::{BlockSpec, EmbeddingSpec, HeadSpec, LayerPart, Result, StackSpec};
 use sli_kernels::Precision;
 
 use crate::backend::SliBackend;
@@ -37,12 +37,12 @@ impl<B: SliBackend> UniversalLayerFactory<B> {
         Embedding::new(spec, tensors, self.precision, &self.device)
     }
 
-    /// A layer.
+    /// A layer, or a part of one that [has two](BlockSpec::has_two_parts).
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn block(&self, spec: &BlockSpec, tensors: &LayerTensors) -> Result<Block<B>> {
-        Block::new(spec, tensors, self.precision, &self.device)
+    pub fn block(&self, spec: &BlockSpec, part: LayerPart, tensors: &LayerTensors) -> Result<Block<B>> {
+        Block::new(spec, part, tensors, self.precision, &self.device)
     }
 
     /// What follows the last layer.

@@ -96,8 +96,12 @@ impl Layout {
     /// # Errors
     /// [`WeightError::Missing`] when the spec does not need such a tensor there.
     pub fn slot(&self, place: Place, key: TensorKey) -> Result<&Slot> {
-        let group = key.role.expert().map_or(Group::Dense, Group::Expert);
-        let slot = self.slots(place, group).iter().find(|slot| slot.need.key == key);
+        let groups = match key.role.expert() {
+            Some(expert) => vec![Group::Expert(expert)],
+            None => vec![Group::Dense, Group::FeedForward],
+        };
+        let slots = groups.into_iter().flat_map(|group| self.slots(place, group));
+        let slot = slots.into_iter().find(|slot| slot.need.key == key);
         let (name, wanted_for) = (key.to_string(), place.to_string());
         Ok(slot.ok_or(WeightError::Missing { name, wanted_for })?)
     }

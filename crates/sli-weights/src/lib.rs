@@ -5,7 +5,7 @@
 //! 1. [`UniversalWeightLoader`] finds the files of a model, [`Checkpoint`] opens them and checks their headers.
 //! 2. [`Layout`] finds every tensor that a spec needs and checks its shape and dtype, before a weight is read. Of a
 //!    fused tensor it keeps the bytes that are needed: one expert, or one slice of rows.
-//! 3. [`Layout::load_group`], [`Layout::read_rows`] and their like read, and undo the layout of the file: past this
+//! 3. [`Layout::load_groups`], [`Layout::read_rows`] and their like read, and undo the layout of the file: past this
 //!    crate a matrix is [out, in], whatever it was. One copy undoes any number of steps; none where rows only have to
 //!    be cut out. Weights keep the dtype that they are stored in (f64 becomes f32).
 //! 4. [`WeightStream`] reads in the background what comes next, within a budget of memory, past the page cache.
@@ -16,8 +16,10 @@
 //! ```
 //! use std::sync::Arc;
 //!
-//! use sli_core::{Group, ModelSpec, Place, Result, WeightMap};
-//! use sli_weights::{HubOptions, Layout, ReadMode, StreamOptions, UniversalWeightLoader, WeightStream};
+//! use sli_core::{LayerPart, ModelSpec, Place, Result, WeightMap};
+//! use sli_weights::{
+//!     HubOptions, Layout, ReadMode, ReadRequest, StreamOptions, UniversalWeightLoader, WeightStream,
+//! };
 //!
 //! fn visit_layers(model: &str, spec: &ModelSpec, map: &WeightMap) -> Result<()> {
 //!     let loader = UniversalWeightLoader::open(model, &HubOptions::default())?;
@@ -27,10 +29,11 @@
 //!
 //!     let options = StreamOptions { ahead_bytes: 2 << 30, urgent_bytes: 256 << 20, mode: ReadMode::Direct };
 //!     let stream = WeightStream::new(layout, options)?;
-//!     stream.enqueue(layers.iter().map(|place| (*place, Group::Dense)));
+//!     let whole = |place| ReadRequest::Groups(place, LayerPart::Whole.groups()); // but for experts
+//!     stream.enqueue(layers.iter().copied().map(whole));
 //!     for place in layers {
 //!         // The next layers are read while this one is used; its memory is free again when `tensors` is dropped.
-//!         let tensors = stream.take((place, Group::Dense))?;
+//!         let tensors = stream.take(whole(place))?;
 //!         for (key, tensor) in tensors.iter() {
 //!             println!("{place}, {key}: {} {:?}", tensor.dtype(), tensor.shape());
 //!         }

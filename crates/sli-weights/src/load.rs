@@ -18,6 +18,8 @@ use crate::slot::Slot;
 pub enum ReadRequest {
     /// All tensors of a group.
     Group(Place, Group),
+    /// All tensors of several groups together; those that the place does not have are left out.
+    Groups(Place, &'static [Group]),
     /// One tensor.
     Tensor(Place, TensorKey),
     /// Some rows of one tensor: a tile of the vocabulary matrix, say.
@@ -84,12 +86,12 @@ impl IntoIterator for GroupTensors {
 }
 
 impl Layout {
-    /// Reads all tensors of a group, through the page cache. None when there is no such group.
+    /// Reads all tensors of some groups, through the page cache. None of groups that the place does not have.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn load_group(&self, place: Place, group: Group) -> Result<GroupTensors> {
-        self.load(&ReadRequest::Group(place, group), Memory::unpooled(), &mut self.checkpoint())
+    pub fn load_groups(&self, place: Place, groups: &'static [Group]) -> Result<GroupTensors> {
+        self.load(&ReadRequest::Groups(place, groups), Memory::unpooled(), &mut self.checkpoint())
     }
 
     /// Reads one tensor, through the page cache.
@@ -137,6 +139,9 @@ impl Layout {
     fn requested(&self, request: &ReadRequest) -> Result<(Vec<Slot>, Vec<Slot>)> {
         let slots = match request {
             ReadRequest::Group(place, group) => self.slots(*place, *group).to_vec(),
+            ReadRequest::Groups(place, groups) => {
+                groups.iter().flat_map(|group| self.slots(*place, *group)).cloned().collect()
+            }
             ReadRequest::Tensor(place, key) => vec![self.slot(*place, *key)?.clone()],
             ReadRequest::Rows(place, key, rows) => vec![self.slot(*place, *key)?.rows(rows.clone())?],
         };

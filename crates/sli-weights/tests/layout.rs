@@ -12,6 +12,8 @@ use sli_core::{
 use sli_weights::{Layout, ReadRequest};
 
 const LAYER: Place = Place::Layer { stack: 0, layer: 1 };
+/// The groups of a layer without experts.
+const WHOLE: &[Group] = &[Group::Dense, Group::FeedForward];
 const EMBEDDING: Place = Place::Embedding { stack: 0 };
 
 fn weight_error(result: Result<Layout>) -> WeightError {
@@ -27,8 +29,8 @@ fn a_plain_model_loads_as_it_is_stored() {
         let (_directory, checkpoint) = checkpoint(&tensors(prefix, 2));
         let layout = Layout::new(&checkpoint, &spec(2, &Ffn::GatedMlp(mlp())), &map()).unwrap();
         assert_eq!(layout.places().len(), 5);
-        assert_eq!(layout.groups(LAYER).collect::<Vec<_>>(), [Group::Dense]);
-        let loaded = layout.load_group(LAYER, Group::Dense).unwrap();
+        assert_eq!(layout.groups(LAYER).collect::<Vec<_>>(), WHOLE);
+        let loaded = layout.load_groups(LAYER, WHOLE).unwrap();
         let gate = loaded.require(TensorRole::MlpGate.weight()).unwrap();
         assert_eq!(gate.shape(), [3, 4]);
         assert_eq!(gate.elements::<f32>()[..2], [1700.0, 1701.0]);
@@ -38,7 +40,8 @@ fn a_plain_model_loads_as_it_is_stored() {
         let head = layout.load_tensor(Place::Head, TensorRole::LmHead.weight()).unwrap();
         assert_eq!(head.elements::<f32>()[..3], [0.0, 1.0, 2.0]);
         assert_eq!(layout.total_bytes(), checkpoint.bytes());
-        assert_eq!(layout.group_bytes(LAYER, Group::Dense), 4 * (4 + 4 * 16 + 4 + 3 * 12));
+        assert_eq!(layout.group_bytes(LAYER, Group::Dense), 4 * (4 + 4 * 16));
+        assert_eq!(layout.group_bytes(LAYER, Group::FeedForward), 4 * (4 + 3 * 12));
         assert_eq!(layout.pinned_bytes(), 0);
     }
 }
@@ -112,10 +115,11 @@ fn a_fused_matrix_is_taken_apart_and_read_once() {
     }
     let (_directory, checkpoint) = checkpoint(&tensors);
     let layout = Layout::new(&checkpoint, &spec(2, &Ffn::GatedMlp(mlp())), &map).unwrap();
-    let loaded = layout.load_group(LAYER, Group::Dense).unwrap();
+    let loaded = layout.load_groups(LAYER, WHOLE).unwrap();
     let k = loaded.require(TensorRole::AttnK.weight()).unwrap();
     assert_eq!(k.elements::<f32>()[..5], [4.0, 16.0, 28.0, 40.0, 5.0]);
-    assert_eq!(layout.group_bytes(LAYER, Group::Dense), 4 * (4 + 4 * 16 + 4 + 3 * 12));
+    assert_eq!(layout.group_bytes(LAYER, Group::Dense), 4 * (4 + 4 * 16));
+    assert_eq!(layout.group_bytes(LAYER, Group::FeedForward), 4 * (4 + 3 * 12));
     assert_eq!(layout.total_bytes(), checkpoint.bytes());
 }
 
@@ -143,7 +147,7 @@ fn one_expert_of_a_fused_tensor_is_read_alone() {
     assert_eq!(layout.groups(LAYER).count(), 4);
     assert_eq!(layout.group_bytes(LAYER, Group::Expert(2)), 4 * (24 + 12));
     assert_eq!(layout.total_bytes(), checkpoint.bytes());
-    let expert = layout.load_group(LAYER, Group::Expert(2)).unwrap();
+    let expert = layout.load_groups(LAYER, &[Group::Expert(2)]).unwrap();
     let up = expert.require(TensorRole::ExpertUp(2).weight()).unwrap();
     assert_eq!((up.shape(), up.elements::<f32>()[0]), (&[3, 4][..], 60.0));
     let down = expert.require(TensorRole::ExpertDown(2).weight()).unwrap();
@@ -170,7 +174,7 @@ fn dtypes_stay_but_for_f64_and_offset_norms() {
     map.stacks[0].module_with(TensorRole::MixerNorm, "{prefix}{layer}.norm1", &[LoadOp::AddOne]);
     let (_directory, checkpoint) = checkpoint(&tensors);
     let layout = Layout::new(&checkpoint, &spec, &map).unwrap();
-    let loaded = layout.load_group(Place::Layer { stack: 0, layer: 0 }, Group::Dense).unwrap();
+    let loaded = layout.load_groups(Place::Layer { stack: 0, layer: 0 }, WHOLE).unwrap();
     let tensor = |role: TensorRole| loaded.require(role.weight()).unwrap();
     assert_eq!(tensor(TensorRole::AttnQ).dtype(), Dtype::Bf16);
     assert_eq!(tensor(TensorRole::AttnQ).to_f32()[15], 15.0);
@@ -191,7 +195,7 @@ fn shared_tensors_are_read_once_and_kept() {
     let layout = Layout::new(&checkpoint, &spec(2, &Ffn::GatedMlp(mlp())), &map).unwrap();
     assert_eq!(layout.pinned_bytes(), 16);
     assert_eq!(layout.total_bytes(), checkpoint.bytes());
-    let load = |layer| layout.load_group(Place::Layer { stack: 0, layer }, Group::Dense).unwrap();
+    let load = |layer| layout.load_groups(Place::Layer { stack: 0, layer }, WHOLE).unwrap();
     let (first, second) = (load(0), load(1));
     let address =
         |t: &sli_weights::GroupTensors| t.require(TensorRole::MixerNorm.weight()).unwrap().bytes().as_ptr();

@@ -64,8 +64,8 @@ fn layers_come_as_they_are_stored_in_either_mode() {
         stream.enqueue((0..LAYERS).map(layer));
         for i in 0..LAYERS {
             let streamed = stream.take(layer(i)).unwrap();
-            let (place, group) = layer(i);
-            let loaded = layout.load_group(place, group).unwrap();
+            let (place, _) = layer(i);
+            let loaded = layout.load_groups(place, &[Group::Dense]).unwrap();
             assert_eq!(streamed.bytes_read(), loaded.bytes_read());
             for ((key, a), (other, b)) in streamed.iter().zip(loaded.iter()) {
                 assert_eq!((key, a.shape(), a.bytes()), (other, b.shape(), b.bytes()));
@@ -99,7 +99,7 @@ fn memory_for_reading_ahead_is_bounded() {
         drop(first);
         stream.take(layer(2)).unwrap();
         let four_layers =
-            (0..4).map(|i| layout.load_group(layer(i).0, Group::Dense).unwrap().bytes_read()).sum();
+            (0..4).map(|i| layout.load_groups(layer(i).0, &[Group::Dense]).unwrap().bytes_read()).sum();
         while stream.stats().bytes_read < four_layers {
             thread::sleep(Duration::from_millis(1));
         }

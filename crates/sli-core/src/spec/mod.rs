@@ -19,6 +19,8 @@ mod ssm;
 
 use serde::{Deserialize, Serialize};
 
+use crate::role::Group;
+
 pub use altup::{AltUpSpec, LayerInputSpec, LayerInputs};
 pub use attention::{
     Alibi, AttentionGate, AttentionSpec, KeyValues, Mask, Position as PositionSpec, ProjectionBias, Prompt,
@@ -211,6 +213,50 @@ pub struct BlockSpec {
     pub residual: Residual,
     /// The norm of each branch; where it stands is said by `residual`.
     pub norm: NormSpec,
+}
+
+impl BlockSpec {
+    /// Can the feed-forward network be run by itself, after all else? It can where it sees nothing but what the branches
+    /// before it left, and every token goes through all of it.
+    pub fn has_two_parts(&self) -> bool {
+        let in_turn = !matches!(
+            self.residual,
+            Residual::Parallel { .. } | Residual::DenseBetween(_) | Residual::AltUp(_)
+        );
+        in_turn && self.ffn.as_ref().is_some_and(|ffn| !matches!(ffn, Ffn::Moe(_)))
+    }
+}
+
+/// What of a layer runs in one go. In two goes, only one of the two parts has to be in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LayerPart {
+    /// All of it.
+    Whole,
+    /// The mixer and the look at the encoder.
+    Mixers,
+    /// The feed-forward network, and what ends the layer.
+    FeedForward,
+}
+
+impl LayerPart {
+    /// Is the mixer in it?
+    pub fn has_mixers(self) -> bool {
+        self != Self::FeedForward
+    }
+
+    /// Is the feed-forward network in it, and with it the end of the layer?
+    pub fn has_feed_forward(self) -> bool {
+        self != Self::Mixers
+    }
+
+    /// The groups of tensors that it takes, experts apart.
+    pub fn groups(self) -> &'static [Group] {
+        match self {
+            Self::Whole => &[Group::Dense, Group::FeedForward],
+            Self::Mixers => &[Group::Dense],
+            Self::FeedForward => &[Group::FeedForward],
+        }
+    }
 }
 
 /// What moves information between tokens.

@@ -118,7 +118,7 @@ impl Forecast {
         let limit =
             (work.weight_bytes as f64 / machine.disk).max(work.flops() as f64 / machine.compute.peak());
         Self {
-            seconds: pipelined(&times, plan.groups_ahead()) + FIXED_SECONDS,
+            seconds: pipelined(&times, plan.largest_group + plan.read_ahead) + FIXED_SECONDS,
             limit_seconds: limit,
             work,
             machine,
@@ -133,6 +133,7 @@ impl Forecast {
 /// Seconds that each part of a stage takes by itself.
 #[derive(Clone, Copy, Debug)]
 struct StageTimes {
+    held: u64,
     read: f64,
     compute: f64,
     move_rows: f64,
@@ -140,9 +141,10 @@ struct StageTimes {
 
 impl StageTimes {
     fn new(stage: &StageWork, chunk_tokens: usize, machine: &MachineRates) -> Self {
-        let StageWork { work, expert_rows } = stage;
+        let StageWork { work, expert_rows, held_bytes } = stage;
         let compute = &machine.compute;
         Self {
+            held: *held_bytes,
             read: work.weight_bytes as f64 / machine.disk,
             compute: work.dense_flops as f64 / compute.product(chunk_tokens)
                 + work.expert_flops as f64 / compute.product(*expert_rows)
@@ -153,15 +155,19 @@ impl StageTimes {
     }
 }
 
-/// The end of the last stage, when weights of up to `ahead` stages are read while one computes, and rows are moved on
-/// the same disk.
-fn pipelined(stages: &[StageTimes], ahead: usize) -> f64 {
+/// The end of the last stage, when weights are read while others compute, as far as `memory` for them reaches, and rows
+/// are moved on the same disk.
+fn pipelined(stages: &[StageTimes], memory: u64) -> f64 {
     let mut ends = vec![0.0f64; stages.len() + 1]; // ends[i + 1]: stage i has computed
     let mut disk = 0.0f64;
+    let (mut oldest, mut held) = (0, 0); // the first stage whose weights are still held, and all that is
     for (index, stage) in stages.iter().enumerate() {
-        // Memory for this stage's weights is free once the stage `ahead + 1` before it has computed.
-        let free = ends[(index + 1).saturating_sub(ahead + 1)];
-        disk = disk.max(free) + stage.read;
+        while oldest < index && held + stage.held > memory {
+            held -= stages[oldest].held;
+            oldest += 1;
+        }
+        held += stage.held;
+        disk = disk.max(ends[oldest]) + stage.read;
         let start = disk.max(ends[index]);
         ends[index + 1] = start + stage.compute;
         disk += stage.move_rows;
@@ -175,29 +181,38 @@ mod tests {
     use super::*;
 
     fn stages(count: usize, read: f64, compute: f64) -> Vec<StageTimes> {
-        vec![StageTimes { read, compute, move_rows: 0.0 }; count]
+        vec![StageTimes { held: 1, read, compute, move_rows: 0.0 }; count]
     }
 
     #[test]
     fn reading_and_computing_overlap_when_there_is_memory_for_it() {
         // Nothing overlaps without memory; otherwise only the first read or the last computation stands alone.
-        assert_eq!(pipelined(&stages(10, 2.0, 1.0), 0), 30.0);
-        assert_eq!(pipelined(&stages(10, 2.0, 1.0), 1), 21.0);
-        assert_eq!(pipelined(&stages(10, 1.0, 2.0), 1), 21.0);
-        assert_eq!(pipelined(&stages(10, 1.0, 2.0), 3), 21.0);
+        assert_eq!(pipelined(&stages(10, 2.0, 1.0), 1), 30.0);
+        assert_eq!(pipelined(&stages(10, 2.0, 1.0), 2), 21.0);
+        assert_eq!(pipelined(&stages(10, 1.0, 2.0), 2), 21.0);
+        assert_eq!(pipelined(&stages(10, 1.0, 2.0), 4), 21.0);
     }
 
     #[test]
     fn uneven_stages_need_more_ahead() {
         let mut uneven = stages(2, 1.0, 4.0);
         uneven.extend(stages(4, 3.0, 1.0));
-        assert!(pipelined(&uneven, 4) < pipelined(&uneven, 1));
-        assert_eq!(pipelined(&uneven, 0), uneven.iter().map(|s| s.read + s.compute).sum::<f64>());
+        assert!(pipelined(&uneven, 5) < pipelined(&uneven, 2));
+        assert_eq!(pipelined(&uneven, 1), uneven.iter().map(|s| s.read + s.compute).sum::<f64>());
     }
 
     #[test]
     fn moving_rows_takes_the_disk_from_the_weights() {
-        let moving = vec![StageTimes { read: 1.0, compute: 0.5, move_rows: 2.0 }; 10];
-        assert!(pipelined(&moving, 2) >= 30.0);
+        let moving = vec![StageTimes { held: 1, read: 1.0, compute: 0.5, move_rows: 2.0 }; 10];
+        assert!(pipelined(&moving, 3) >= 30.0);
+    }
+
+    #[test]
+    fn halves_of_layers_overlap_in_the_memory_of_a_layer() {
+        let part = |held, read, compute| StageTimes { held, read, compute, move_rows: 0.0 };
+        let layers: Vec<_> = (0..20).map(|i| [part(1, 1.0, 4.0), part(2, 2.0, 8.0)][i % 2]).collect();
+        assert_eq!(pipelined(&layers, 3), 1.0 + 120.0, "reading hides behind the other half");
+        let layers: Vec<_> = (0..20).map(|i| [part(1, 1.0, 1.0), part(2, 2.0, 2.0)][i % 2]).collect();
+        assert!(pipelined(&layers, 3) > pipelined(&layers, 5), "here it needs room for more");
     }
 }

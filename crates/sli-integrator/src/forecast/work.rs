@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
-use sli_core::{AttentionSpec, BlockSpec, Ffn, Group, Mask, Mixer, Place};
+use sli_core::{AttentionSpec, BlockSpec, Ffn, Group, LayerPart, Mask, Mixer, Place};
 use sli_weights::{Layout, Slot};
 
 use crate::dataset::{Samples, TokenSequences};
@@ -58,6 +58,8 @@ pub(crate) struct StageWork {
     pub(crate) work: Work,
     /// Rows that an expert is multiplied with at once, when tokens choose evenly.
     pub(crate) expert_rows: usize,
+    /// Bytes of weights that are read ahead of it and held until it ends.
+    pub(crate) held_bytes: u64,
 }
 
 /// What a run is counted from.
@@ -75,12 +77,12 @@ impl WorkCounter<'_> {
     pub(crate) fn stages(&self) -> Vec<StageWork> {
         let decodes = self.samples.decoder_input.is_some();
         let stacks = if decodes { self.model.spec.stacks.len() } else { 1 };
-        let stages = stages(&self.model.spec, stacks);
+        let stages = stages(&self.model.spec, stacks, self.plan.in_parts);
         let last = stages.len() - 1;
         let work = |(index, stage): (usize, &Stage)| {
             let mut work = match *stage {
                 Stage::Embedding { stack } => self.embedding(stack),
-                Stage::Layer { stack, layer } => self.layer(stack, layer),
+                Stage::Layer { stack, layer, part } => self.layer(stack, layer, part),
                 Stage::Final { stack } => self.final_norm(stack, index == last),
             };
             let width = self.model.spec.stacks[stage.stack()].state_width() as u64;
@@ -91,7 +93,7 @@ impl WorkCounter<'_> {
                 work.spill_bytes = (reads + writes) * tokens * width * 4;
             }
             work.output_bytes += self.hidden_bytes(*stage, width);
-            StageWork { work, expert_rows: self.expert_rows(*stage) }
+            StageWork { work, expert_rows: self.expert_rows(*stage), held_bytes: self.held_bytes(*stage) }
         };
         stages.iter().enumerate().map(work).collect()
     }
@@ -104,8 +106,8 @@ impl WorkCounter<'_> {
         let keep = &self.options.hidden_states;
         let kept = match stage {
             Stage::Embedding { .. } => keep.keeps_embedding(),
-            Stage::Layer { stack, layer } => {
-                keep.keeps_layer(layer, self.model.spec.stacks[stack].layers.len())
+            Stage::Layer { stack, layer, .. } => {
+                stage.ends_layer() && keep.keeps_layer(layer, self.model.spec.stacks[stack].layers.len())
             }
             Stage::Final { .. } => keep.keeps_final(),
         };
@@ -118,7 +120,7 @@ impl WorkCounter<'_> {
     }
 
     fn expert_rows(&self, stage: Stage) -> usize {
-        let Stage::Layer { stack, layer } = stage else { return 0 };
+        let Stage::Layer { stack, layer, .. } = stage else { return 0 };
         match &self.model.spec.stacks[stack].layers[layer].ffn {
             Some(Ffn::Moe(moe)) => {
                 let wave = self.plan.wave_tokens.min(self.sequences(stage).num_tokens());
@@ -138,16 +140,25 @@ impl WorkCounter<'_> {
         Work { weight_bytes: rows * row_bytes, touched_floats, ..Work::default() }
     }
 
-    fn layer(&self, stack: usize, layer: usize) -> Work {
+    fn held_bytes(&self, stage: Stage) -> u64 {
+        let groups = stage.groups().iter();
+        groups.map(|group| self.model.layout.group_bytes(stage.place(), *group)).sum()
+    }
+
+    fn layer(&self, stack: usize, layer: usize, part: LayerPart) -> Work {
         let (layout, spec) = (&self.model.layout, &self.model.spec.stacks[stack]);
         let (place, block) = (Place::Layer { stack, layer }, &spec.layers[layer]);
         let sequences = self.samples.sequences(stack);
         let tokens = sequences.num_tokens() as u64;
+        let slots = part.groups().iter().flat_map(|group| layout.slots(place, *group));
         let mut work = Work {
-            weight_bytes: layout.group_bytes(place, Group::Dense),
-            dense_flops: 2 * tokens * matrix_elements(layout.slots(place, Group::Dense)),
-            attention_flops: attention_flops(block, self.samples, stack),
-            touched_floats: tokens * scratch_floats(block, spec.hidden_size as u64),
+            weight_bytes: part.groups().iter().map(|group| layout.group_bytes(place, *group)).sum(),
+            dense_flops: 2 * tokens * matrix_elements(slots),
+            attention_flops: match part.has_mixers() {
+                true => attention_flops(block, self.samples, stack),
+                false => 0,
+            },
+            touched_floats: tokens * scratch_floats(block, part, spec.hidden_size as u64),
             ..Work::default()
         };
         if let Some(Ffn::Moe(moe)) = &block.ffn {
@@ -200,8 +211,8 @@ fn largest_slot(layout: &Layout, place: Place) -> Option<&Slot> {
 }
 
 /// Elements of all matrices, each of which every token is multiplied with.
-fn matrix_elements(slots: &[Slot]) -> u64 {
-    let matrices = slots.iter().filter(|slot| slot.need.shape.len() > 1);
+fn matrix_elements<'a>(slots: impl IntoIterator<Item = &'a Slot>) -> u64 {
+    let matrices = slots.into_iter().filter(|slot| slot.need.shape.len() > 1);
     matrices.map(|slot| slot.need.shape.iter().product::<usize>() as u64).sum()
 }
 

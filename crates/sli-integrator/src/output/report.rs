@@ -65,7 +65,7 @@ pub struct RunReport {
     pub fingerprint: Fingerprint,
 }
 
-/// A stage of the run: the embedding, a layer, or what comes after the layers.
+/// The embedding, a layer, or what comes after the layers; or, before [`LayerProfile::of_layers`], a part of a layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerProfile {
     /// As in `layer_0003` or `encoder_final`.
@@ -91,6 +91,31 @@ pub struct LayerProfile {
     pub wait_seconds: f64,
     /// Seconds of writing outputs and activations, mostly beside the computing.
     pub write_seconds: f64,
+}
+
+impl LayerProfile {
+    /// One profile per layer from those of stages, of which a layer may have had two.
+    pub(crate) fn of_layers(stages: &[Self]) -> Vec<Self> {
+        let mut layers: Vec<Self> = Vec::with_capacity(stages.len());
+        for stage in stages.iter().cloned() {
+            match layers.last_mut().filter(|last| last.name == stage.name) {
+                Some(first) => *first = first.clone().followed_by(stage),
+                None => layers.push(stage),
+            }
+        }
+        layers
+    }
+
+    fn followed_by(self, second: Self) -> Self {
+        Self {
+            bytes: self.bytes + second.bytes,
+            read_seconds: self.read_seconds + second.read_seconds,
+            compute_seconds: self.compute_seconds + second.compute_seconds,
+            wait_seconds: self.wait_seconds + second.wait_seconds,
+            write_seconds: self.write_seconds + second.write_seconds,
+            ..second
+        }
+    }
 }
 
 /// How evenly a router used its experts.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use sli_core::{ChunkState, Place, Result, Rows, TensorRole};
 use sli_kernels::{RowSummary, update_rows};
-use sli_layers::{Carried, Head, LayerTensors, SliBackend, StackEnd, Tile};
+use sli_layers::{Carried, Head, SliBackend, StackEnd, Tile};
 use sli_weights::ReadRequest;
 
 use crate::chunks::Chunk;
@@ -42,11 +42,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
         let spec = &self.model.spec.stacks[stack];
         let end = match spec.final_norm.is_some() || spec.embedding.token_width.is_some() {
             true => {
-                let place = run.stage.place();
-                let tensors = match self.model.layout.groups(place).next() {
-                    Some(group) => LayerTensors::new(0, self.take(run, &ReadRequest::Group(place, group))?),
-                    None => LayerTensors::default(),
-                };
+                let tensors = self.take_dense(run, 0)?;
                 Some(self.factory.stack_end(spec, &tensors)?)
             }
             false => None,

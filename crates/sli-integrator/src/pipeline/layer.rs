@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use sli_core::{ChunkState, Ffn, Group, Place, Result, Rows};
+use sli_core::{ChunkState, Ffn, Group, LayerPart, Place, Result, Rows};
 use sli_layers::{Block, Carried, ChunkContext, Forward, LayerTensors, PendingExperts, SliBackend};
 use sli_moe::RouterLoad;
 use sli_weights::ReadRequest;
@@ -15,17 +15,19 @@ use crate::pipeline::{Pipeline, StageRun};
 type Waiting<B> = (Chunk, Box<PendingExperts<B>>, Carried<B>);
 
 impl<B: SliBackend> Pipeline<'_, B> {
-    /// Runs a layer from chunk `done` on.
+    /// Runs a layer, or a part of it, from chunk `done` on.
     pub(super) fn run_layer(
         &mut self,
         run: &mut StageRun,
         stack: usize,
         layer: usize,
+        part: LayerPart,
         done: usize,
     ) -> Result<()> {
         let (place, spec) = (Place::Layer { stack, layer }, &self.model.spec.stacks[stack]);
-        let tensors = self.take(run, &ReadRequest::Group(place, Group::Dense))?;
-        let block = self.factory.block(&spec.layers[layer], &LayerTensors::new(layer, tensors))?;
+        let tensors = self.take_dense(run, layer)?;
+        let block = self.factory.block(&spec.layers[layer], part, &tensors)?;
+        drop(tensors);
         let wave_tokens = match &spec.layers[layer].ffn {
             Some(Ffn::Moe(moe)) => {
                 run.router

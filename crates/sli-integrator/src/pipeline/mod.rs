@@ -108,7 +108,7 @@ struct StageRun {
 impl<B: SliBackend> Pipeline<'_, B> {
     /// Runs all stages from where the past left off.
     pub(crate) fn run(&mut self, past: &Past) -> Result<()> {
-        let stages = stages(&self.model.spec, self.stacks);
+        let stages = stages(&self.model.spec, self.stacks, self.plan.in_parts);
         self.stream.enqueue(self.weights_ahead(&stages[past.position.stage.min(stages.len())..]));
         for (index, stage) in stages.iter().enumerate().skip(past.position.stage) {
             let done = if index == past.position.stage { past.position.chunks } else { 0 };
@@ -118,7 +118,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
             }
             match *stage {
                 Stage::Embedding { stack } => self.run_embedding(&mut run, stack, done)?,
-                Stage::Layer { stack, layer } => self.run_layer(&mut run, stack, layer, done)?,
+                Stage::Layer { stack, layer, part } => self.run_layer(&mut run, stack, layer, part, done)?,
                 Stage::Final { stack } => self.run_final(&mut run, stack, done)?,
             }
             self.end(run)?;
@@ -130,15 +130,15 @@ impl<B: SliBackend> Pipeline<'_, B> {
     /// chosen, and the small tensors of embeddings and head are read when they are needed. The vocabulary matrix comes
     /// last, tile by tile.
     fn weights_ahead(&self, stages: &[Stage]) -> Vec<ReadRequest> {
-        let has_weights = |stage: &&Stage| match stage {
-            Stage::Embedding { .. } => false,
-            Stage::Layer { .. } => true,
-            // A final norm may have no weights.
-            Stage::Final { .. } => self.model.layout.groups(stage.place()).next().is_some(),
-        };
-        let groups = stages.iter().filter(has_weights);
-        let groups = groups.map(|stage| ReadRequest::Group(stage.place(), Group::Dense));
-        groups.chain(self.head_tiles().map(head::tile_request)).collect()
+        let requests = stages.iter().filter_map(|stage| self.dense_request(*stage));
+        requests.chain(self.head_tiles().map(head::tile_request)).collect()
+    }
+
+    /// The weights of a stage that all its tokens go through. A final norm may have none.
+    fn dense_request(&self, stage: Stage) -> Option<ReadRequest> {
+        let (layout, place) = (&self.model.layout, stage.place());
+        let has_weights = stage.groups().iter().any(|group| !layout.slots(place, *group).is_empty());
+        has_weights.then_some(ReadRequest::Groups(place, stage.groups()))
     }
 
     fn begin(&mut self, stage: Stage, index: usize, total: usize, done: usize) -> Result<StageRun> {
@@ -148,7 +148,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
         let (stack, keep) = (&spec.stacks[stage.stack()], &self.options.hidden_states);
         let kept = match stage {
             Stage::Embedding { .. } => keep.keeps_embedding(),
-            Stage::Layer { layer, .. } => keep.keeps_layer(layer, stack.layers.len()),
+            Stage::Layer { layer, .. } => stage.ends_layer() && keep.keeps_layer(layer, stack.layers.len()),
             Stage::Final { .. } => keep.keeps_final(),
         };
         let width = match stage {
@@ -160,7 +160,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
             HiddenOutput::new(folder, width, self.hidden_dtype, self.options.pool, sequences, samples_done)
         };
         let hidden = kept.then_some(()).map(open).transpose()?.map(Arc::new);
-        let with_stats = self.options.stats && matches!(stage, Stage::Layer { .. });
+        let with_stats = self.options.stats && matches!(stage, Stage::Layer { .. }) && stage.ends_layer();
         let moments = with_stats.then(|| self.moments_so_far(stage, index, done)).transpose()?;
 
         self.options.observer.stage_started(&StageInfo {
@@ -194,6 +194,13 @@ impl<B: SliBackend> Pipeline<'_, B> {
             }
         }
         Ok(moments)
+    }
+
+    /// Takes the weights of a stage that all its tokens go through.
+    fn take_dense(&mut self, run: &mut StageRun, layer: usize) -> Result<LayerTensors> {
+        let request = self.dense_request(run.stage);
+        let tensors = request.map(|request| self.take(run, &request)).transpose()?;
+        Ok(LayerTensors::new(layer, tensors.unwrap_or_default()))
     }
 
     /// Takes weights from the stream, keeping count.

@@ -1,24 +1,30 @@
 //! The steps of a run, in the order in which they are made and committed.
 
-use sli_core::{BlockSpec, Ffn, Generation, Mixer, ModelSpec, Place};
+use sli_core::{BlockSpec, Ffn, Generation, Group, LayerPart, Mixer, ModelSpec, Place};
 
 /// A step that every sample goes through before the next begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// Token ids to the first hidden state.
     Embedding { stack: usize },
-    /// One layer.
-    Layer { stack: usize, layer: usize },
+    /// One layer, or a part of it.
+    Layer { stack: usize, layer: usize, part: LayerPart },
     /// The final norm; after the last stack also the head.
     Final { stack: usize },
 }
 
-/// The stages of the first `stacks` stacks.
-pub(crate) fn stages(spec: &ModelSpec, stacks: usize) -> Vec<Stage> {
+/// The stages of the first `stacks` stacks; layers that can be run in two parts are, if so wanted.
+pub(crate) fn stages(spec: &ModelSpec, stacks: usize, in_parts: bool) -> Vec<Stage> {
+    let parts = |block: &BlockSpec| match in_parts && block.has_two_parts() {
+        true => &[LayerPart::Mixers, LayerPart::FeedForward][..],
+        false => &[LayerPart::Whole],
+    };
     let mut stages = Vec::new();
     for (stack, stack_spec) in spec.stacks.iter().take(stacks).enumerate() {
         stages.push(Stage::Embedding { stack });
-        stages.extend((0..stack_spec.layers.len()).map(|layer| Stage::Layer { stack, layer }));
+        for (layer, block) in stack_spec.layers.iter().enumerate() {
+            stages.extend(parts(block).iter().map(|part| Stage::Layer { stack, layer, part: *part }));
+        }
         stages.push(Stage::Final { stack });
     }
     stages
@@ -36,8 +42,26 @@ impl Stage {
     pub(crate) fn place(self) -> Place {
         match self {
             Self::Embedding { stack } => Place::Embedding { stack },
-            Self::Layer { stack, layer } => Place::Layer { stack, layer },
+            Self::Layer { stack, layer, .. } => Place::Layer { stack, layer },
             Self::Final { stack } => Place::FinalNorm { stack },
+        }
+    }
+
+    /// The groups of tensors that are read ahead for it, where it has them: not experts, which are read once they are
+    /// chosen, and not tables of which few rows are needed.
+    pub(crate) fn groups(self) -> &'static [Group] {
+        match self {
+            Self::Embedding { .. } => &[],
+            Self::Layer { part, .. } => part.groups(),
+            Self::Final { .. } => &[Group::Dense],
+        }
+    }
+
+    /// Is what it leaves the state after an embedding, a layer or a stack, and not after a part of a layer?
+    pub(crate) fn ends_layer(self) -> bool {
+        match self {
+            Self::Layer { part, .. } => part.has_feed_forward(),
+            Self::Embedding { .. } | Self::Final { .. } => true,
         }
     }
 
@@ -64,7 +88,7 @@ impl Stage {
         };
         match self {
             Self::Embedding { .. } => format!("{prefix}embedding"),
-            Self::Layer { stack, layer } => {
+            Self::Layer { stack, layer, .. } => {
                 format!("{prefix}layer {} of {}", layer + 1, spec.stacks[stack].layers.len())
             }
             Self::Final { stack } if stack + 1 == spec.stacks.len() && spec.head.is_some() => {
@@ -78,7 +102,7 @@ impl Stage {
     pub(crate) fn kind(self, spec: &ModelSpec) -> String {
         match self {
             Self::Embedding { .. } => "embedding".into(),
-            Self::Layer { stack, layer } => block_kind(&spec.stacks[stack].layers[layer]),
+            Self::Layer { stack, layer, .. } => block_kind(&spec.stacks[stack].layers[layer]),
             Self::Final { .. } => "final norm".into(),
         }
     }
