@@ -49,12 +49,12 @@ def make(name):
     with tempfile.TemporaryDirectory() as directory:
         source = Path(directory)
         tensors = checkpoint.layout(case, case.config(), source)
-        checkpoint.write(tensors, source)
+        checkpoint.write(case, tensors, source)
         model = checkpoint.load(case, source)
         batch = record.samples(case, model.config)
         expected = record.record(case, model, batch)
 
-        check_every_weight_matters(model, batch)
+        check_every_weight_matters(model, batch, case.idle)
         precise = record_in_float64(case, model, batch)
         deviation = check_agreement(expected, precise, TOLERANCE / 4, "in float64")
         # Much more than this means a choice between experts that rounding could turn around.
@@ -83,7 +83,7 @@ def make(name):
             "architecture": case.model,
             "tolerance": TOLERANCE,
             "float32_deviation": float(f"{deviation:.1e}"),
-            "ignored": sorted(case.ignored),
+            "ignored": sorted([*case.ignored, *(name for name in tensors if checkpoint.is_computed(case, name))]),
             "versions": {"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__},
         },
     )

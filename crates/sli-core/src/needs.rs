@@ -1,13 +1,17 @@
 //! Which weights a spec needs, with their shapes.
 
+mod mixers;
+
+use self::mixers::{mixer, projections};
 use crate::role::{Group, TensorKey, TensorNeed, TensorRole};
 use crate::spec::*;
 
-/// Collects needs.
-struct Needs(Vec<TensorNeed>);
+/// Collects needs, of one sublayer at a time.
+struct Needs(Vec<TensorNeed>, u8);
 
 impl Needs {
     fn tensor(&mut self, key: TensorKey, shape: &[usize]) {
+        let key = key.in_sublayer(self.1);
         let group = key.role.expert().map_or(Group::Dense, Group::Expert);
         self.0.push(TensorNeed { key, shape: shape.to_vec(), group });
     }
@@ -29,10 +33,18 @@ impl Needs {
     }
 }
 
+impl Needs {
+    /// A factor and what is added before it.
+    fn stretch(&mut self, role: TensorRole, width: usize) {
+        self.tensor(role.weight(), &[width]);
+        self.tensor(role.bias(), &[width]);
+    }
+}
+
 impl EmbeddingSpec {
     /// The tensors that the embedding needs, the token table first.
     pub fn needs(&self, hidden: usize) -> Vec<TensorNeed> {
-        let mut needs = Needs(Vec::new());
+        let mut needs = Needs(Vec::new(), 0);
         let token_width = self.token_width.unwrap_or(hidden);
         needs.tensor(TensorRole::TokenEmbedding.weight(), &[self.vocab_size, token_width]);
         if self.token_width.is_some() {
@@ -46,6 +58,9 @@ impl EmbeddingSpec {
         }
         if self.task_row {
             needs.tensor(TensorRole::TaskEmbedding.weight(), &[1, hidden]);
+        }
+        if self.stretched {
+            needs.stretch(TensorRole::EmbeddingStretch, hidden);
         }
         if let Some(norm) = &self.norm {
             needs.norm(TensorRole::EmbeddingNorm, norm, hidden);
@@ -65,7 +80,7 @@ impl EmbeddingSpec {
 impl StackSpec {
     /// The tensors of the final norm, and of what surrounds it.
     pub fn final_norm_needs(&self) -> Vec<TensorNeed> {
-        let mut needs = Needs(Vec::new());
+        let mut needs = Needs(Vec::new(), 0);
         for stream in further_streams(&self.embedding) {
             needs.linear(TensorRole::StreamOut(stream), self.hidden_size, self.hidden_size, false);
         }
@@ -82,7 +97,7 @@ impl StackSpec {
 impl HeadSpec {
     /// The tensors of the head after a final hidden state of this width, the vocabulary matrix last.
     pub fn needs(&self, hidden: usize) -> Vec<TensorNeed> {
-        let mut needs = Needs(Vec::new());
+        let mut needs = Needs(Vec::new(), 0);
         if let Some(transform) = &self.transform {
             needs.linear(TensorRole::HeadDense, hidden, hidden, transform.bias);
             needs.norm(TensorRole::HeadNorm, &transform.norm, hidden);
@@ -99,7 +114,7 @@ impl BlockSpec {
     /// The tensors that the layer needs, in the order in which they are used.
     pub fn needs(&self, hidden: usize) -> Vec<TensorNeed> {
         use TensorRole::{CrossNorm, CrossOutNorm, FfnNorm, FfnOutNorm, MixerNorm, MixerOutNorm};
-        let mut needs = Needs(Vec::new());
+        let mut needs = Needs(Vec::new(), 0);
         let residual = self.residual;
         let norm = |needs: &mut Needs, present: bool, role| {
             if present {
@@ -108,14 +123,13 @@ impl BlockSpec {
         };
         let (own, after) = (residual.norms_input() || residual.norms_sum(), residual.norms_output());
         norm(&mut needs, own && residual.norms_mixer(), MixerNorm);
-        match &self.mixer {
-            Mixer::Attention(spec) => attention(&mut needs, spec, hidden),
-            Mixer::AttentionExperts(spec) => attention_experts(&mut needs, spec, hidden),
-            Mixer::Mla(spec) => mla(&mut needs, spec, hidden),
-            Mixer::DeltaNet(spec) => delta_net(&mut needs, spec, hidden),
-            Mixer::Mamba1(spec) => mamba1(&mut needs, spec, hidden),
-        }
+        mixer(&mut needs, &self.mixer, hidden);
         norm(&mut needs, after, MixerOutNorm);
+        let stretched = residual == Residual::StretchedPreNorm;
+        if stretched {
+            needs.stretch(TensorRole::MixerStretch, hidden);
+            needs.stretch(TensorRole::MixerPastStretch, hidden);
+        }
         if let Some(spec) = &self.cross_attention {
             norm(&mut needs, own, CrossNorm);
             use TensorRole::{CrossK, CrossOut, CrossQ, CrossV};
@@ -160,6 +174,10 @@ impl BlockSpec {
             Ffn::Moe(spec) => moe(&mut needs, spec, hidden),
         }
         norm(&mut needs, after, FfnOutNorm);
+        if stretched {
+            needs.stretch(TensorRole::FfnStretch, hidden);
+            needs.stretch(TensorRole::FfnPastStretch, hidden);
+        }
         match residual {
             Residual::AltUp(spec) => altup(&mut needs, &spec, &self.norm, hidden),
             Residual::ScaledSandwich { input } => {
@@ -172,6 +190,16 @@ impl BlockSpec {
                 use TensorRole::{DenseNorm, MlpDown, MlpGate, MlpUp};
                 needs.norm(DenseNorm, &self.norm, hidden);
                 let roles = [MlpGate, MlpUp, MlpDown];
+                feed_forward(&mut needs, mlp.intermediate_size, mlp.bias, hidden, true, roles);
+            }
+            Residual::Shortcut(mlp) => {
+                use TensorRole::{MlpDown, MlpGate, MlpUp};
+                let roles = [MlpGate, MlpUp, MlpDown];
+                feed_forward(&mut needs, mlp.intermediate_size, mlp.bias, hidden, true, roles);
+                needs.1 = 1;
+                needs.norm(MixerNorm, &self.norm, hidden);
+                mixer(&mut needs, &self.mixer, hidden);
+                needs.norm(FfnNorm, &self.norm, hidden);
                 feed_forward(&mut needs, mlp.intermediate_size, mlp.bias, hidden, true, roles);
             }
             _ => {}
@@ -211,101 +239,22 @@ fn layer_input(needs: &mut Needs, spec: &LayerInputSpec, norm: &NormSpec, hidden
     needs.norm(LayerInputOutNorm, norm, hidden);
 }
 
-fn attention(needs: &mut Needs, spec: &AttentionSpec, hidden: usize) {
-    use TensorRole::{AttnK, AttnKHeadNorm, AttnKNorm, AttnOut, AttnQ, AttnQHeadNorm, AttnQNorm, AttnV};
-    projections(needs, spec, hidden, [AttnQ, AttnK, AttnV, AttnOut]);
-    let has_keys = spec.key_values.has_keys();
-    match &spec.qk_norm {
-        None => {}
-        Some(QkNorm::PerHead(norm) | QkNorm::PerHeadRotated(norm)) => {
-            needs.norm(AttnQNorm, norm, spec.head_dim);
-            if has_keys {
-                needs.norm(AttnKNorm, norm, spec.head_dim);
-            }
-        }
-        Some(QkNorm::EachHead(norm)) => {
-            (0..spec.num_heads as u32).for_each(|head| needs.norm(AttnQHeadNorm(head), norm, spec.head_dim));
-            (0..spec.num_kv_heads as u32)
-                .for_each(|head| needs.norm(AttnKHeadNorm(head), norm, spec.head_dim));
-        }
-        Some(QkNorm::Whole(norm)) => {
-            needs.norm(AttnQNorm, norm, spec.num_heads * spec.head_dim);
-            needs.norm(AttnKNorm, norm, spec.num_kv_heads * spec.head_dim);
-        }
-    }
-    if spec.sinks {
-        needs.tensor(TensorRole::AttnSinks.weight(), &[spec.num_heads]);
-    }
-    if let Some(norm) = &spec.output_norm {
-        needs.norm(TensorRole::AttnOutNorm, norm, spec.num_heads * spec.value_dim);
-    }
-    if let Some(gate) = spec.gate {
-        needs.linear(TensorRole::AttnGate, spec.num_heads * spec.value_dim, hidden, gate.bias);
-    }
-    if let PositionSpec::RelativeBias { num_buckets, .. } = spec.position {
-        needs.tensor(TensorRole::RelativeBias.weight(), &[num_buckets, spec.num_heads]);
-    }
-}
-
-fn attention_experts(needs: &mut Needs, spec: &AttentionExpertsSpec, hidden: usize) {
-    use TensorRole::{AttnExpertOut, AttnExpertQ, AttnK, AttnOut, AttnRouter, AttnV};
-    let attention = &spec.attention;
-    let (queries, mixed) =
-        (attention.num_heads * attention.head_dim, attention.num_heads * attention.value_dim);
-    needs.linear(AttnRouter, spec.num_experts, hidden, spec.router.bias);
-    needs.linear(AttnK, attention.num_kv_heads * attention.head_dim, hidden, attention.bias.key);
-    needs.linear(AttnV, attention.num_kv_heads * attention.value_dim, hidden, attention.bias.value);
-    for expert in 0..spec.num_experts as u32 {
-        needs.linear(AttnExpertQ(expert), queries, hidden, false);
-        needs.linear(AttnExpertOut(expert), hidden, mixed, false);
-    }
-    if attention.bias.output {
-        needs.tensor(AttnOut.bias(), &[hidden]);
-    }
-}
-
-fn projections(needs: &mut Needs, spec: &AttentionSpec, hidden: usize, [q, k, v, out]: [TensorRole; 4]) {
-    needs.linear(q, spec.num_heads * spec.head_dim, hidden, spec.bias.query);
-    if spec.key_values.has_keys() {
-        needs.linear(k, spec.num_kv_heads * spec.head_dim, hidden, spec.bias.key);
-    }
-    if spec.key_values.has_values() {
-        needs.linear(v, spec.num_kv_heads * spec.value_dim, hidden, spec.bias.value);
-    }
-    needs.linear(out, hidden, spec.num_heads * spec.value_dim, spec.bias.output);
-}
-
-fn mla(needs: &mut Needs, spec: &MlaSpec, hidden: usize) {
-    use TensorRole::*;
-    let (heads, queries) = (spec.num_heads, spec.num_heads * spec.head_dim());
-    match spec.query_rank {
-        Some(rank) => {
-            needs.linear(MlaQueryDown, rank, hidden, spec.bias);
-            needs.norm(MlaQueryNorm, &spec.norm, rank);
-            needs.linear(MlaQuery, queries, rank, false);
-        }
-        None => needs.linear(MlaQuery, queries, hidden, false),
-    }
-    needs.linear(MlaLatent, spec.latent_rank, hidden, spec.bias);
-    needs.norm(MlaLatentNorm, &spec.norm, spec.latent_rank);
-    needs.linear(MlaRotaryKey, spec.rotary_dim, hidden, spec.bias);
-    needs.linear(MlaKey, heads * spec.content_dim, spec.latent_rank, false);
-    needs.linear(MlaValue, heads * spec.value_dim, spec.latent_rank, false);
-    needs.linear(AttnOut, hidden, heads * spec.value_dim, spec.bias);
-    if let Some(indexer) = &spec.indexer {
-        let from = spec.query_rank.unwrap_or(hidden);
-        needs.linear(IndexQuery, indexer.num_heads * indexer.head_dim, from, false);
-        needs.linear(IndexKey, indexer.head_dim, hidden, false);
-        needs.norm(IndexKeyNorm, &indexer.norm, indexer.head_dim);
-        needs.linear(IndexWeights, indexer.num_heads, hidden, false);
-    }
-}
-
 fn moe(needs: &mut Needs, spec: &MoeSpec, hidden: usize) {
     use TensorRole::{ExpertDown, ExpertGate, ExpertUp};
     use TensorRole::{ExpertSum, Router, RouterCorrection, SharedDown, SharedGate, SharedScale, SharedUp};
-    let choices = spec.num_experts + spec.router.identity_experts;
-    needs.linear(Router, choices, hidden, spec.router.bias);
+    let choices = spec.num_experts + spec.router.idle_experts();
+    let input = spec.router.network.map_or(hidden, |network| network.width);
+    if let Some(network) = &spec.router.network {
+        use TensorRole::{RouterDown, RouterFirst, RouterNorm, RouterPrevious, RouterSecond};
+        needs.linear(RouterDown, network.width, hidden, true);
+        if network.adds_previous {
+            needs.tensor(RouterPrevious.weight(), &[network.width]);
+        }
+        needs.norm(RouterNorm, &network.norm, network.width);
+        needs.linear(RouterFirst, network.width, network.width, true);
+        needs.linear(RouterSecond, network.width, network.width, true);
+    }
+    needs.linear(Router, choices, input, spec.router.bias);
     if spec.router.correction {
         needs.tensor(RouterCorrection.weight(), &[choices]);
     }
@@ -339,47 +288,6 @@ fn feed_forward(
     }
     needs.linear(up, inner, hidden, bias);
     needs.linear(down, hidden, inner, bias);
-}
-
-fn delta_net(needs: &mut Needs, spec: &DeltaNetSpec, hidden: usize) {
-    use TensorRole::*;
-    let (keys, values) = (spec.key_width(), spec.value_width());
-    for (role, conv, width) in
-        [(DeltaQ, DeltaConvQ, keys), (DeltaK, DeltaConvK, keys), (DeltaV, DeltaConvV, values)]
-    {
-        needs.linear(role, width, hidden, false);
-        needs.tensor(conv.weight(), &[width, spec.conv_width]);
-    }
-    let mut through = |rank: Option<usize>, [down, up]: [TensorRole; 2], out, bias| {
-        if let Some(rank) = rank {
-            needs.linear(down, rank, hidden, false);
-        }
-        needs.linear(up, out, rank.unwrap_or(hidden), bias);
-    };
-    let decay_rank = match spec.decay {
-        StateDecay::PerHead => None,
-        StateDecay::PerChannel { rank } => Some(rank),
-    };
-    through(decay_rank, [DeltaDecayDown, DeltaDecay], spec.num_decays(), true);
-    through(spec.gate.rank, [DeltaGateDown, DeltaGate], values, false);
-    needs.tensor(DeltaALog.weight(), &[spec.num_heads]);
-    needs.linear(DeltaWrite, spec.num_heads, hidden, false);
-    needs.norm(DeltaNorm, &spec.norm, spec.value_dim);
-    needs.linear(DeltaOut, hidden, values, false);
-}
-
-fn mamba1(needs: &mut Needs, spec: &Mamba1Spec, hidden: usize) {
-    let inner = spec.inner_size;
-    needs.linear(TensorRole::SsmIn, 2 * inner, hidden, spec.projection_bias);
-    needs.tensor(TensorRole::SsmConv.weight(), &[inner, spec.conv_width]);
-    if spec.conv_bias {
-        needs.tensor(TensorRole::SsmConv.bias(), &[inner]);
-    }
-    needs.linear(TensorRole::SsmX, spec.dt_rank + 2 * spec.state_size, inner, false);
-    needs.linear(TensorRole::SsmDt, inner, spec.dt_rank, true);
-    needs.tensor(TensorRole::SsmALog.weight(), &[inner, spec.state_size]);
-    needs.tensor(TensorRole::SsmD.weight(), &[inner]);
-    needs.linear(TensorRole::SsmOut, hidden, inner, spec.projection_bias);
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub enum TensorRole {
     PositionEmbedding,
     TokenTypeEmbedding,
     TaskEmbedding,
+    EmbeddingStretch,
     EmbeddingNorm,
     LayerInputTable,
     LayerInputProjection,
@@ -39,6 +40,11 @@ pub enum TensorRole {
     LayerInputUp,
     LayerInputOutNorm,
     LayerScale,
+    // block: learned vectors of what is added
+    MixerStretch,
+    MixerPastStretch,
+    FfnStretch,
+    FfnPastStretch,
     // attention
     AttnQ,
     AttnK,
@@ -56,6 +62,18 @@ pub enum TensorRole {
     AttnRouter,
     AttnExpertQ(u32),
     AttnExpertOut(u32),
+    // convolved attention, decayed attention
+    AttnVBefore,
+    AttnKScale,
+    ChannelTaps,
+    HeadTaps,
+    DecayedQ,
+    DecayedK,
+    DecayedV,
+    DecayedOut,
+    DecayedGate,
+    DecayedNorm,
+    // cross attention
     CrossQ,
     CrossK,
     CrossV,
@@ -88,6 +106,10 @@ pub enum TensorRole {
     DeltaGate,
     DeltaNorm,
     DeltaOut,
+    // gated short convolutions
+    ConvIn,
+    ConvTaps,
+    ConvOut,
     // state-space mixers
     SsmIn,
     SsmConv,
@@ -108,6 +130,11 @@ pub enum TensorRole {
     XieluEps,
     Router,
     RouterCorrection,
+    RouterDown,
+    RouterPrevious,
+    RouterNorm,
+    RouterFirst,
+    RouterSecond,
     ExpertSum,
     SharedGate,
     SharedUp,
@@ -128,12 +155,12 @@ pub enum TensorRole {
 impl TensorRole {
     /// The role's weight.
     pub const fn weight(self) -> TensorKey {
-        TensorKey { role: self, part: Part::Weight }
+        TensorKey { role: self, part: Part::Weight, sublayer: 0 }
     }
 
     /// The role's bias.
     pub const fn bias(self) -> TensorKey {
-        TensorKey { role: self, part: Part::Bias }
+        TensorKey { role: self, part: Part::Bias, sublayer: 0 }
     }
 
     /// Which expert it belongs to.
@@ -187,12 +214,22 @@ pub struct TensorKey {
     pub role: TensorRole,
     /// Weight or bias.
     pub part: Part,
+    /// Where a layer does the same twice with other weights ([`crate::Residual::Shortcut`]), which time; else 0.
+    pub sublayer: u8,
+}
+
+impl TensorKey {
+    /// The tensor of the same role in another sublayer.
+    pub const fn in_sublayer(self, sublayer: u8) -> Self {
+        Self { sublayer, ..self }
+    }
 }
 
 impl fmt::Display for TensorKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let part = if self.part == Part::Weight { "weight" } else { "bias" };
-        write!(f, "{:?} {part}", self.role)
+        write!(f, "{:?} {part}", self.role)?;
+        if self.sublayer > 0 { write!(f, " of sublayer {}", self.sublayer) } else { Ok(()) }
     }
 }
 

@@ -4,7 +4,8 @@
 //! one weight orientation ([out, in]), one RoPE pairing (rotate-half), one meaning of a norm's weight.
 //!
 //! A name pattern may hold `{prefix}` (one of [`WeightMap::prefixes`], whichever the checkpoint uses), `{layer}` and
-//! `{expert}` (of roles of which there are several alike, the index: an expert or a head).
+//! `{expert}` (of roles of which there are several alike, the index: an expert or a head), and `{sublayer}` where a layer
+//! does the same twice.
 
 use crate::role::{Part, TensorKey, TensorRole};
 
@@ -231,7 +232,7 @@ impl StackMap {
     }
 
     fn find(&self, key: TensorKey) -> Option<&WeightSource> {
-        let key = TensorKey { role: key.role.first_alike(), part: key.part };
+        let key = TensorKey { role: key.role.first_alike(), ..key.in_sublayer(0) };
         self.entries.iter().find(|(k, _)| *k == key).map(|(_, source)| source)
     }
 }
@@ -247,6 +248,7 @@ impl WeightMap {
             if let Place::Layer { layer, .. } = place {
                 *name = name.replace("{layer}", &layer.to_string());
             }
+            *name = name.replace("{sublayer}", &key.sublayer.to_string());
             if let Some(index) = key.role.index() {
                 *name = name.replace("{expert}", &index.to_string());
             }

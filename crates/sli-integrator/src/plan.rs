@@ -272,6 +272,13 @@ pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, hidden: u64) ->
             let (q, v) = (a.num_heads * a.head_dim, a.num_heads * a.value_dim);
             3 * q + 2 * a.num_kv_heads * (a.head_dim + a.value_dim) + 2 * v + 3 * e.num_experts
         }
+        Mixer::ConvolvedAttention(c) => {
+            // Queries and keys before, between and after the convolutions, a copy for a tap, what is added, the values.
+            let (a, all) = (&c.attention, c.heads() * c.attention.head_dim);
+            7 * all + 3 * a.num_kv_heads * a.head_dim + 2 * a.num_heads * a.head_dim
+        }
+        // Queries, keys and values twice, what blocks read, and what is normed and gated.
+        Mixer::DecayedAttention(d) => 10 * d.width(),
         Mixer::Mla(m) => {
             // Queries, keys (their own part and whole), values and what is mixed, besides the narrow latents.
             let latents = m.query_rank.unwrap_or(0) + m.latent_rank + m.rotary_dim;
@@ -282,6 +289,8 @@ pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, hidden: u64) ->
             // read.
             6 * d.key_width() + 6 * d.value_width() + 3 * d.num_decays()
         }
+        // What goes in and its three parts, their product, and what is mixed.
+        Mixer::ShortConv(_) => 9 * hidden as usize,
         Mixer::Mamba1(m) => 7 * m.inner_size + 3 * (m.dt_rank + 2 * m.state_size),
     };
     let ffn = match &block.ffn {
@@ -294,12 +303,13 @@ pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, hidden: u64) ->
         Some(Ffn::XieluMlp { intermediate_size }) => 6 * intermediate_size,
         Some(Ffn::Moe(moe)) => {
             let shared = moe.shared.map_or(0, |shared| shared.mlp.intermediate_size);
-            4 * moe.expert.intermediate_size().max(shared)
-                + 3 * (moe.num_experts + moe.router.identity_experts)
+            4 * moe.expert.intermediate_size().max(shared) + 3 * (moe.num_experts + moe.router.idle_experts())
         }
     };
     let between = match block.residual {
         Residual::DenseBetween(mlp) => 4 * mlp.intermediate_size,
+        // What the experts see waits beside it.
+        Residual::Shortcut(mlp) => 4 * mlp.intermediate_size + hidden as usize,
         _ => 0,
     };
     let mixer = if part.has_mixers() { mixer } else { 0 };

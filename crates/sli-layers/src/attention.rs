@@ -289,16 +289,21 @@ impl<B: SliBackend> AttentionLayer<B> {
             value_dim: spec.value_dim,
             scale: spec.scale as f32,
             softcap: spec.softcap.map(|cap| cap as f32),
-            mask: match spec.mask {
-                Mask::Causal | Mask::Prompt(_) => sli_kernels::Mask::Causal,
-                Mask::Sliding { window } => sli_kernels::Mask::CausalWindow(window),
-                Mask::Chunked { size } => sli_kernels::Mask::Chunked(size),
-                Mask::Bidirectional => sli_kernels::Mask::Bidirectional,
-                Mask::BidirectionalSliding { reach } => sli_kernels::Mask::BidirectionalWindow(reach),
-            },
+            mask: kernel_mask(spec.mask),
             bias,
             sinks: self.sinks.as_deref(),
         }
+    }
+}
+
+/// Which keys a query sees, as the kernel says it.
+pub(crate) fn kernel_mask(mask: Mask) -> sli_kernels::Mask {
+    match mask {
+        Mask::Causal | Mask::Prompt(_) => sli_kernels::Mask::Causal,
+        Mask::Sliding { window } => sli_kernels::Mask::CausalWindow(window),
+        Mask::Chunked { size } => sli_kernels::Mask::Chunked(size),
+        Mask::Bidirectional => sli_kernels::Mask::Bidirectional,
+        Mask::BidirectionalSliding { reach } => sli_kernels::Mask::BidirectionalWindow(reach),
     }
 }
 

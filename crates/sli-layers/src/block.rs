@@ -1,22 +1,20 @@
 //! One layer of a model.
 
 use burn::tensor::{Device, Tensor};
-use sli_core::{BlockSpec, Ffn, LayerPart, Mixer, Residual, Result, TensorRole};
+use sli_core::{BlockSpec, Ffn, LayerPart, Residual, Result, TensorRole};
 use sli_kernels::Precision;
 
 use crate::altup::AltUp;
 use crate::attention::AttentionLayer;
-use crate::attention_experts::AttentionExpertsLayer;
 use crate::backend::SliBackend;
 use crate::carried::Carried;
 use crate::context::ChunkContext;
-use crate::delta::DeltaNetLayer;
 use crate::layer_input::LayerInput;
-use crate::mamba::MambaLayer;
-use crate::mla::MlaLayer;
+use crate::mixer::MixerLayer;
 use crate::mlp::Mlp;
 use crate::moe::{Expert, MoeLayer, PendingExperts};
 use crate::residual::Branch;
+use crate::shortcut::Shortcut;
 use crate::tensors::LayerTensors;
 
 /// A layer, or a part of one, with its weights, ready to run chunk after chunk.
@@ -28,58 +26,11 @@ pub struct Block<B: SliBackend> {
     ffn: Option<(FfnLayer<B>, Branch<B>)>,
     /// The dense network between the mixer and the experts.
     dense: Option<(Mlp<B>, Branch<B>)>,
+    shortcut: Option<Box<Shortcut<B>>>,
     altup: Option<Box<AltUp<B>>>,
     end: Option<LayerEnd<B>>,
     precision: Precision,
     device: Device<B>,
-}
-
-#[derive(Clone, Debug)]
-enum MixerLayer<B: SliBackend> {
-    Attention(Box<AttentionLayer<B>>),
-    AttentionExperts(Box<AttentionExpertsLayer<B>>),
-    Mla(Box<MlaLayer<B>>),
-    DeltaNet(Box<DeltaNetLayer<B>>),
-    Mamba1(Box<MambaLayer<B>>),
-}
-
-impl<B: SliBackend> MixerLayer<B> {
-    /// Takes the mixer's tensors.
-    ///
-    /// # Errors
-    /// When a tensor was not loaded.
-    fn new(spec: &Mixer, tensors: &LayerTensors, precision: Precision, device: &Device<B>) -> Result<Self> {
-        Ok(match spec {
-            Mixer::Attention(attention) => {
-                Self::Attention(Box::new(AttentionLayer::new(attention, tensors, precision, device)?))
-            }
-            Mixer::AttentionExperts(experts) => Self::AttentionExperts(Box::new(AttentionExpertsLayer::new(
-                experts, tensors, precision, device,
-            )?)),
-            Mixer::Mla(mla) => Self::Mla(Box::new(MlaLayer::new(mla, tensors, precision, device)?)),
-            Mixer::DeltaNet(delta) => {
-                Self::DeltaNet(Box::new(DeltaNetLayer::new(delta, tensors, precision, device)?))
-            }
-            Mixer::Mamba1(mamba) => {
-                Self::Mamba1(Box::new(MambaLayer::new(mamba, tensors, precision, device)?))
-            }
-        })
-    }
-
-    fn forward(
-        &self,
-        input: Tensor<B, 2>,
-        carried: &mut Carried<B>,
-        context: &ChunkContext<'_, B>,
-    ) -> Tensor<B, 2> {
-        match self {
-            Self::Attention(attention) => attention.forward(input, carried, context),
-            Self::AttentionExperts(experts) => experts.forward(input, context),
-            Self::Mla(mla) => mla.forward(input, context),
-            Self::DeltaNet(delta) => delta.forward(input, context),
-            Self::Mamba1(mamba) => mamba.forward(input, context),
-        }
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -171,6 +122,10 @@ impl<B: SliBackend> Block<B> {
             }
             _ => None,
         };
+        let shortcut = match &spec.residual {
+            Residual::Shortcut(mlp) => Some(Box::new(Shortcut::load(mlp, spec, tensors, precision, device)?)),
+            _ => None,
+        };
         let altup = match spec.residual {
             Residual::AltUp(altup) => Some(Box::new(AltUp::load(altup, spec, tensors, precision, device)?)),
             _ => None,
@@ -186,6 +141,7 @@ impl<B: SliBackend> Block<B> {
         Ok(Self {
             residual: spec.residual,
             dense,
+            shortcut,
             altup,
             end,
             mixer,
@@ -242,7 +198,13 @@ impl<B: SliBackend> Block<B> {
         };
         match ffn {
             FfnLayer::Mlp(mlp) => Forward::Done(self.ended(branch.join(past, mlp.forward(input)), carried)),
-            FfnLayer::Moe(moe) => Forward::Pending(Box::new(moe.route(past, input, context.offsets))),
+            FfnLayer::Moe(moe) => {
+                let past = match &self.shortcut {
+                    Some(shortcut) => shortcut.forward(past, input.clone(), carried, context),
+                    None => past,
+                };
+                Forward::Pending(Box::new(moe.route(past, input, carried, context.offsets)))
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use crate::layer_input::LayerInputMaker;
 use crate::linear::Linear;
 use crate::norm::Norm;
 use crate::sinusoids::sinusoids;
+use crate::stretch::Stretch;
 use crate::tensors::LayerTensors;
 
 /// What is added to the token rows, and the norm after it. The token table itself stays in its file: the caller
@@ -24,6 +25,7 @@ pub struct Embedding<B: SliBackend> {
     token_types: Option<Tensor<B, 2>>,
     /// Added to all tokens, [1, hidden].
     task: Option<Tensor<B, 2>>,
+    stretch: Option<Stretch<B>>,
     norm: Option<Norm<B>>,
     layer_inputs: Option<LayerInputMaker<B>>,
     streams: Option<Streams<B>>,
@@ -70,6 +72,7 @@ impl<B: SliBackend> Embedding<B> {
         let token_types =
             spec.token_types.map(|_| tensors.weight(TensorRole::TokenTypeEmbedding)).transpose()?;
         let task = spec.task_row.then(|| tensors.weight(TensorRole::TaskEmbedding)).transpose()?;
+        let stretch = spec.stretched.then(|| Stretch::load(TensorRole::EmbeddingStretch, tensors, device));
         let norm =
             spec.norm.map(|norm| Norm::load(norm, tensors, TensorRole::EmbeddingNorm, device)).transpose()?;
         let layer_inputs = spec.layer_inputs.map(|inputs| LayerInputMaker::load(inputs, tensors, device));
@@ -82,6 +85,7 @@ impl<B: SliBackend> Embedding<B> {
             positions: positions.transpose()?,
             token_types: token_types.map(|t| table(t, device)),
             task: task.map(|t| table(t, device)),
+            stretch: stretch.transpose()?,
             norm,
         })
     }
@@ -115,6 +119,9 @@ impl<B: SliBackend> Embedding<B> {
         }
         if let Some(task) = &self.task {
             x = x + task.clone();
+        }
+        if let Some(stretch) = &self.stretch {
+            x = stretch.forward(x);
         }
         if let Some(norm) = &self.norm {
             x = norm.forward(x);

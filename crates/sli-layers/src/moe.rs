@@ -6,15 +6,17 @@ use sli_kernels::Precision;
 use sli_moe::{ExpertRows, Routing, route};
 
 use crate::backend::{SliBackend, vector};
+use crate::carried::Carried;
 use crate::linear::Linear;
 use crate::mlp::Mlp;
+use crate::router::Router;
 use crate::tensors::LayerTensors;
 
 /// The part of a mixture that every token goes through: the router and the shared expert.
 #[derive(Clone, Debug)]
 pub struct MoeLayer<B: SliBackend> {
     spec: MoeSpec,
-    router: Linear<B>,
+    router: Router<B>,
     correction: Option<Vec<f32>>,
     /// What is added to the sum, `[hidden]`.
     bias: Option<Tensor<B, 1>>,
@@ -58,8 +60,7 @@ impl<B: SliBackend> MoeLayer<B> {
         precision: Precision,
         device: &Device<B>,
     ) -> Result<Self> {
-        // Routing is f32 always: a rounded logit could choose another expert.
-        let router = Linear::new(tensors, TensorRole::Router, spec.router.bias, Precision::F32, device)?;
+        let router = Router::new(&spec.router, tensors, device)?;
         let correction = match spec.router.correction {
             true => Some(tensors.weight(TensorRole::RouterCorrection)?.to_f32().into_owned()),
             false => None,
@@ -71,8 +72,14 @@ impl<B: SliBackend> MoeLayer<B> {
 
     /// Chooses the experts of each token of `input` (the normalised hidden state), and begins their sum with what
     /// needs none of them. `offsets` say where each sample begins.
-    pub fn route(&self, residual: Tensor<B, 2>, input: Tensor<B, 2>, offsets: &[usize]) -> PendingExperts<B> {
-        let logits = B::to_host(self.router.forward(input.clone()));
+    pub fn route(
+        &self,
+        residual: Tensor<B, 2>,
+        input: Tensor<B, 2>,
+        carried: &mut Carried<B>,
+        offsets: &[usize],
+    ) -> PendingExperts<B> {
+        let logits = B::to_host(self.router.forward(input.clone(), carried));
         let spec = &self.spec;
         let mut routing = route(&logits, &spec.router, self.correction.as_deref(), spec.num_experts);
         if let Some(capacity) = spec.router.capacity {

@@ -1,10 +1,11 @@
 //! How a branch is joined to the residual stream.
 
 use burn::tensor::{Device, Tensor};
-use sli_core::{BlockSpec, Residual, Result, TensorRole};
+use sli_core::{BlockSpec, Residual, Result, Shares, TensorRole};
 
 use crate::backend::SliBackend;
 use crate::norm::Norm;
+use crate::stretch::Stretch;
 use crate::tensors::LayerTensors;
 
 /// The norms around a branch f: x -> sum(past + scale * output(f(input(x)))), where each is the identity unless the
@@ -16,6 +17,8 @@ pub(crate) struct Branch<B: SliBackend> {
     scale: Option<f64>,
     sum: Option<Norm<B>>,
     past: Past,
+    /// Of what comes out of the branch, and of what goes past it.
+    stretches: Option<[Stretch<B>; 2]>,
 }
 
 /// What goes past a branch.
@@ -44,17 +47,29 @@ impl<B: SliBackend> Branch<B> {
             TensorRole::MixerNorm => !residual.norms_mixer(),
             _ => false,
         };
+        let is_mixer = norm == TensorRole::MixerNorm;
+        let shares = match residual {
+            Residual::FromNorm { mixer, ffn } => Some(if is_mixer { mixer } else { ffn }),
+            _ => None,
+        };
+        let stretches = match is_mixer {
+            true => [TensorRole::MixerStretch, TensorRole::MixerPastStretch],
+            false => [TensorRole::FfnStretch, TensorRole::FfnPastStretch],
+        };
+        let stretch = |role| Stretch::load(role, tensors, device);
         Ok(Self {
             input: load(residual.norms_input() && !unnormed, norm)?,
             output: load(residual.norms_output(), output_norm)?,
-            scale: match residual {
-                Residual::ScaledPreNorm { scale } => Some(scale),
+            scale: match (residual, shares) {
+                (Residual::ScaledPreNorm { scale }, _) => Some(scale),
+                (_, Some(Shares { branch, .. })) if branch != 1.0 => Some(branch),
                 _ => None,
             },
             sum: load(residual.norms_sum(), norm)?,
-            past: match residual {
-                Residual::FromNorm { scale } => Past::ScaledInput(scale),
-                _ => Past::Stream,
+            past: shares.map_or(Past::Stream, |shares| Past::ScaledInput(shares.past)),
+            stretches: match residual {
+                Residual::StretchedPreNorm => Some([stretch(stretches[0])?, stretch(stretches[1])?]),
+                _ => None,
             },
         })
     }
@@ -74,6 +89,10 @@ impl<B: SliBackend> Branch<B> {
         let y = match self.scale {
             Some(scale) => y * scale,
             None => y,
+        };
+        let (past, y) = match &self.stretches {
+            Some([of_branch, of_past]) => (of_past.forward(past), of_branch.forward(y)),
+            None => (past, y),
         };
         normed(self.sum.as_ref(), B::join(past, y))
     }

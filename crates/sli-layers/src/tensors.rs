@@ -42,6 +42,12 @@ impl LayerTensors {
         present.then(|| self.get(role.bias())).transpose()
     }
 
+    /// Those of a sublayer, as if it were the only one.
+    pub(crate) fn of_sublayer(&self, sublayer: u8) -> Self {
+        let own = self.tensors.iter().filter(|(key, _)| key.sublayer == sublayer);
+        Self::new(self.layer, own.map(|(key, tensor)| (key.in_sublayer(0), tensor.clone())))
+    }
+
     /// An error that names this layer.
     pub fn error(&self, message: String) -> SliError {
         SliError::LayerCreation { layer: self.layer, message }

@@ -169,7 +169,7 @@ fn check(moe: &MoeSpec) -> Result<(), String> {
     if u32::try_from(num_experts).is_err() {
         return Err(format!("has {num_experts} experts, more than can be numbered"));
     }
-    let choices = num_experts.saturating_add(moe.router.identity_experts);
+    let choices = num_experts.saturating_add(moe.router.idle_experts());
     if top_k == 0 {
         return Err(format!("has {num_experts} experts, but a token chooses none (experts per token is 0)"));
     }

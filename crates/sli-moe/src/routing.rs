@@ -6,7 +6,7 @@ use crate::choices::Routing;
 
 /// Chooses the experts of each token from `logits` [tokens, experts], where the experts that return a token as it is
 /// follow the `num_experts` others. Scores are f32. The best ones are chosen, in falling order (of equal scores the
-/// expert with the lower index first); `correction`, one number per expert, counts for the choice only.
+/// expert with the lower index first), and the weights of those that add nothing are zero; `correction`, one number per expert, counts for the choice only.
 ///
 /// A token whose scores are NaN chooses the first experts with weights that are NaN, so that what is wrong shows in
 /// the output.
@@ -15,7 +15,7 @@ use crate::choices::Routing;
 /// When the logits are no whole rows, `correction` is not one number per expert, or the numbers of experts and groups
 /// do not fit together; [`MoeHandler::from_spec`](crate::MoeHandler::from_spec) refuses such specs.
 pub fn route(logits: &[f32], spec: &RouterSpec, correction: Option<&[f32]>, num_experts: usize) -> Routing {
-    let (top_k, choices) = (spec.top_k, num_experts + spec.identity_experts);
+    let (top_k, choices) = (spec.top_k, num_experts + spec.idle_experts());
     assert!((1..=choices).contains(&top_k), "{top_k} of {choices} experts per token");
     assert!(logits.len().is_multiple_of(choices), "{} logits for {choices} experts", logits.len());
     assert!(correction.is_none_or(|correction| correction.len() == choices), "a correction per expert");
@@ -28,6 +28,11 @@ pub fn route(logits: &[f32], spec: &RouterSpec, correction: Option<&[f32]>, num_
     let rows = experts.chunks_exact_mut(top_k).zip(weights.chunks_exact_mut(top_k));
     for (logits, (experts, weights)) in logits.chunks_exact(choices).zip(rows) {
         router.choose(logits, experts, weights);
+    }
+    let first_null = (num_experts + spec.identity_experts) as u32;
+    if spec.null_experts > 0 {
+        let chosen = experts.iter().zip(&mut weights);
+        chosen.filter(|(expert, _)| **expert >= first_null).for_each(|(_, weight)| *weight = 0.0);
     }
     Routing { num_experts, choices, top_k, experts, weights }
 }

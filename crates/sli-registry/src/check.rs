@@ -2,9 +2,9 @@
 //! for every architecture, since a config.json may say anything.
 
 use sli_core::{
-    AttentionSpec, BlockSpec, DeltaNetSpec, ExpertGroups, Ffn, Mask, Mixer, MlaSpec, ModelSpec, MoeSpec,
-    NormSpec, PositionSpec, Positions, Result, RopeScaling, RopeSpec, SliError, StackSpec, Temperature,
-    TensorNeed,
+    AttentionSpec, BlockSpec, ConvolvedAttentionSpec, DecayedAttentionSpec, DeltaNetSpec, ExpertGroups, Ffn,
+    Mask, Mixer, MlaSpec, ModelSpec, MoeSpec, NormSpec, PositionSpec, Positions, Result, RopeScaling,
+    RopeSpec, SliError, StackSpec, Temperature, TensorNeed,
 };
 
 use crate::config::{HfConfig, MAX_SIZE};
@@ -14,6 +14,9 @@ const MAX_PARAMETERS: f64 = 1e15;
 
 /// More experts than this, in all layers together, are a mistake.
 const MAX_EXPERTS: usize = 1 << 20;
+
+/// Convolutions over more tokens than this are a mistake.
+const MAX_CONVOLUTION: usize = 1 << 16;
 
 /// Refuses specs whose sizes make no model.
 pub(crate) fn check(spec: &ModelSpec, config: &HfConfig) -> Result<()> {
@@ -61,9 +64,19 @@ fn check_block(block: &BlockSpec) -> Result<(), String> {
                 return Err(format!("{top_k} of {num_experts} experts of attention cannot be chosen"));
             }
         }
+        Mixer::ConvolvedAttention(convolved) => check_convolved(convolved)?,
+        Mixer::DecayedAttention(decayed) => {
+            let DecayedAttentionSpec { num_heads, head_dim, .. } = *decayed;
+            if !(1..=MAX_SIZE).contains(&num_heads.saturating_mul(head_dim)) {
+                return Err(format!("{num_heads} heads of {head_dim} make no attention"));
+            }
+            check_norm(&decayed.norm)?;
+        }
         Mixer::Mla(mla) => check_mla(mla)?,
         Mixer::DeltaNet(delta) => check_delta_net(delta)?,
         Mixer::Mamba1(_) => {}
+        Mixer::ShortConv(conv) if (1..=MAX_CONVOLUTION).contains(&conv.width) => {}
+        Mixer::ShortConv(conv) => return Err(format!("a convolution over {} tokens", conv.width)),
     }
     block.cross_attention.as_ref().map_or(Ok(()), check_attention)
 }
@@ -113,6 +126,19 @@ fn check_attention(spec: &AttentionSpec) -> Result<(), String> {
             Ok(())
         }
     }
+}
+
+fn check_convolved(spec: &ConvolvedAttentionSpec) -> Result<(), String> {
+    check_attention(&spec.attention)?;
+    let widths = [spec.channel_width, spec.head_width];
+    if widths.iter().any(|width| !(1..=MAX_CONVOLUTION).contains(width)) {
+        return Err(format!("convolutions over {} and {} tokens", widths[0], widths[1]));
+    }
+    let values = spec.attention.num_kv_heads * spec.attention.head_dim;
+    if !values.is_multiple_of(2) {
+        return Err(format!("{values} values cannot be shared out over two tokens"));
+    }
+    Ok(())
 }
 
 fn check_mla(spec: &MlaSpec) -> Result<(), String> {
@@ -205,10 +231,13 @@ fn check_norm(norm: &NormSpec) -> Result<(), String> {
 
 fn check_moe(spec: &MoeSpec) -> Result<()> {
     let (top_k, num_experts) = (spec.router.top_k, spec.num_experts);
-    let choices = num_experts.saturating_add(spec.router.identity_experts);
+    let choices = num_experts.saturating_add(spec.router.idle_experts());
     let refused = |message| Err(SliError::MoeConfiguration { message });
     if !(1..=choices).contains(&top_k) || choices > MAX_EXPERTS {
         return refused(format!("{top_k} of {num_experts} experts per token cannot be chosen"));
+    }
+    if let Some(network) = &spec.router.network {
+        check_norm(&network.norm).or_else(refused)?;
     }
     let Some(ExpertGroups { count, chosen, best_of }) = spec.router.groups else { return Ok(()) };
     let size = choices.checked_div(count).unwrap_or(0);

@@ -34,6 +34,15 @@ pub(crate) fn gated_experts(
     MoeSpec { num_experts, router, expert, shared: None, bias: false }
 }
 
+/// Experts of the dense network's width in every layer, chosen by a softmax over all (OLMoE and its relatives).
+pub(crate) fn softmax_experts(spec: &mut ModelSpec, config: &HfConfig) -> Result<()> {
+    let num_experts = config.usize(config.first_of(&["num_experts", "num_local_experts"]))?;
+    let normalize = config.bool_or("norm_topk_prob", false)?;
+    let router = RouterSpec::softmax(config.usize("num_experts_per_tok")?, normalize);
+    mix(spec, |_| true, |mlp| gated_experts(num_experts, router.clone(), mlp, mlp.intermediate_size));
+    Ok(())
+}
+
 /// The experts of the first layer that has some.
 pub(crate) fn experts_of(spec: &ModelSpec) -> Option<&MoeSpec> {
     spec.stacks.iter().flat_map(|stack| &stack.layers).find_map(|block| match &block.ffn {

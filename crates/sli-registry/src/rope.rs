@@ -3,6 +3,7 @@
 //! Released configs say `"rope_theta": 1e6, "rope_scaling": {"type": "linear", "factor": 2}`; transformers 5 writes
 //! `"rope_parameters": {"rope_theta": 1e6, "rope_type": "linear", "factor": 2}`.
 
+use serde_json::json;
 use sli_core::{Result, RopeScaling, RopeSpec};
 
 use crate::config::HfConfig;
@@ -24,6 +25,16 @@ pub(crate) fn rope_of_type(config: &HfConfig, layer_type: &str, head_dim: usize)
     let Some(sections) = config.section("rope_parameters")? else { return Ok(None) };
     let Some(section) = sections.section(layer_type)? else { return Ok(None) };
     rope_of(config, Some(&section), head_dim).map(Some)
+}
+
+/// The config in which the share of a head that is rotated follows from `rotary_dim`, where it counts the dimensions.
+pub(crate) fn with_counted_dimensions(config: &HfConfig, head_dim: usize) -> Result<HfConfig> {
+    Ok(match config.optional_usize("rotary_dim")? {
+        Some(rotary_dim) => {
+            config.with_defaults(json!({ "partial_rotary_factor": rotary_dim as f64 / head_dim as f64 }))
+        }
+        None => config.clone(),
+    })
 }
 
 /// What `section` says, else the keys beside it.
@@ -176,7 +187,7 @@ fn original_max_positions(config: &HfConfig, section: &HfConfig) -> Result<usize
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
     fn read(value: Value) -> Result<RopeSpec> {
         rope(&HfConfig::parse(&value.to_string(), "config.json")?, 16)

@@ -41,6 +41,10 @@ class Case:
     """`{name: (dtype, shape)}` of tensors that the model uses and transformers would leave out."""
     ignored: dict = field(default_factory=dict)
     """`{name: (dtype, shape)}` of tensors that released checkpoints hold and no forward pass uses."""
+    computed: tuple = ()
+    """Last names of tensors that released checkpoints hold and that follow from the config."""
+    idle: tuple = ()
+    """Parameters of the class, or `NAME[EXPERT]`, that no forward pass uses."""
     layers: str = ""
     """Path of the list of layers below the stack, where it is not the first list of that length."""
     attention: str = "eager"

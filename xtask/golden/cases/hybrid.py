@@ -19,6 +19,7 @@ EXPERTS = {
     "num_experts": 6,
     "num_experts_per_tok": 3,
 }
+LFM2 = DECODER | {"norm_eps": 1e-3, "rope_parameters": rope(500.0), "conv_L_cache": 4}
 
 CASES = {
     "qwen3_next": Case(
@@ -32,6 +33,94 @@ CASES = {
         "Qwen",
         "Qwen3_5MoeForCausalLM",
         {key: value for key, value in (QWEN | EXPERTS).items() if key != "intermediate_size"},
+    ),
+    # Two thirds of the stated width, stretched, rounded up to a multiple.
+    "lfm2": Case(
+        "Llama",
+        "Lfm2ForCausalLM",
+        LFM2
+        | {
+            "intermediate_size": 58,
+            "block_multiple_of": 12,
+            "block_ffn_dim_multiplier": 1.3,
+            "conv_bias": True,
+            "full_attn_idxs": [1],
+        },
+        legacy={"layer_types": None, "block_ff_dim": 58, "intermediate_size": 1, "full_attn_idxs": [1]},
+    ),
+    "lfm2_moe": Case(
+        "MoE",
+        "Lfm2MoeForCausalLM",
+        LFM2
+        | {
+            "layer_types": ["conv", "full_attention", "conv"],
+            "moe_intermediate_size": 20,
+            "num_dense_layers": 1,
+            "num_experts": 4,
+            "num_experts_per_tok": 3,
+            "routed_scaling_factor": 1.5,
+            "tie_word_embeddings": False,
+        },
+        legacy={"tie_word_embeddings": None, "tie_embedding": False},
+        lengths=(40, 24),
+    ),
+    # Two kinds of rotation, one of them with a window, and convolutions of different widths.
+    "zaya": Case(
+        "MoE",
+        "ZayaForCausalLM",
+        {key: value for key, value in DECODER.items() if key != "intermediate_size"}
+        | {
+            "head_dim": 12,
+            "rms_norm_eps": 1e-3,
+            "layer_types": ["hybrid", "hybrid_sliding", "hybrid"],
+            "sliding_window": 4,
+            "rope_parameters": {
+                "hybrid": rope(500.0, partial_rotary_factor=0.5),
+                "hybrid_sliding": rope(50.0, partial_rotary_factor=0.5),
+            },
+            "attention_bias": True,
+            "lm_head_bias": True,
+            "cca_time0": 3,
+            "cca_time1": 4,
+            "moe_intermediate_size": 20,
+            # Sizes with which the golden weights choose every expert, and none, in every layer.
+            "num_experts": 2,
+            "router_hidden_size": 24,
+            "tie_word_embeddings": True,
+        },
+        legacy={
+            "rope_parameters": {
+                "hybrid": rope(500.0, partial_rotary_factor=0.5),
+                "hybrid_sliding": rope(50.0, partial_rotary_factor=0.5),
+                "rope_type": "default",
+            },
+        },
+        lengths=(40, 24),
+    ),
+    # The last layer forgets least; samples of several blocks of the class, which cuts them at 8 tokens.
+    "minimax": Case(
+        "MoE",
+        "MiniMaxForCausalLM",
+        DECODER
+        | {
+            "intermediate_size": 20,
+            "head_dim": 12,
+            "rms_norm_eps": 1e-3,
+            "rope_parameters": rope(500.0),
+            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+            "sliding_window": 9,
+            "block_size": 8,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 2,
+            "full_attn_alpha_factor": 1.5,
+            "full_attn_beta_factor": 0.7,
+            "linear_attn_alpha_factor": 1.3,
+            "linear_attn_beta_factor": 0.8,
+            "mlp_alpha_factor": 1.2,
+            "mlp_beta_factor": 0.9,
+        },
+        computed=("slope_rate", "query_decay", "key_decay", "diagonal_decay"),
+        lengths=(21, 16),
     ),
     "afmoe": Case(
         "MoE",

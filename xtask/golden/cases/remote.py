@@ -72,6 +72,22 @@ CASES = {
         "grok-1",
         "Grok1ModelForCausalLM",
     ),
+    "xverse_moe": remote(
+        "Llama",
+        "XverseMoeForCausalLM",
+        LLAMA
+        | {
+            "intermediate_size": 20,
+            "max_position_embeddings": 64,
+            "num_key_value_heads": 2,
+            "num_experts": 6,
+            "num_shared_experts": 2,
+            "moe_top_k": 3,
+            "rope_theta": 500.0,
+        },
+        "xverse",
+        "XverseForCausalLM",
+    ),
     "arctic": remote(
         "MoE",
         "ArcticForCausalLM",

@@ -11,6 +11,7 @@ from remote.chatglm_6b import ChatGLM6BForCausalLM
 from remote.grok1 import Grok1ForCausalLM
 from remote.internlm2 import InternLM2ForCausalLM
 from remote.qwen import QWenForCausalLM
+from remote.xverse_moe import XverseMoeForCausalLM
 
 CLASSES = {
     model.__name__: model
@@ -22,5 +23,6 @@ CLASSES = {
         Grok1ForCausalLM,
         InternLM2ForCausalLM,
         QWenForCausalLM,
+        XverseMoeForCausalLM,
     )
 }

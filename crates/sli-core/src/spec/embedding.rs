@@ -21,6 +21,9 @@ pub struct EmbeddingSpec {
     /// Is one further row added to all tokens (ERNIE's row of its first task)?
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub task_row: bool,
+    /// Is the sum moved and stretched by learned vectors, (x + bias) * weight?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stretched: bool,
     /// After the sum.
     pub norm: Option<NormSpec>,
     /// The vectors that are made for each layer.
@@ -41,6 +44,7 @@ impl EmbeddingSpec {
             positions: None,
             token_types: None,
             task_row: false,
+            stretched: false,
             norm: None,
             layer_inputs: None,
             streams: None,

@@ -6,6 +6,8 @@
 mod altup;
 mod attention;
 mod attention_experts;
+mod convolved_attention;
+mod decayed_attention;
 mod delta;
 mod embedding;
 mod ffn;
@@ -15,6 +17,7 @@ mod moe;
 mod norm;
 mod residual;
 mod rope;
+mod short_conv;
 mod ssm;
 
 use serde::{Deserialize, Serialize};
@@ -27,15 +30,20 @@ pub use attention::{
     PromptSpan, QkNorm, Temperature,
 };
 pub use attention_experts::AttentionExpertsSpec;
+pub use convolved_attention::ConvolvedAttentionSpec;
+pub use decayed_attention::DecayedAttentionSpec;
 pub use delta::{DeltaNetSpec, ReadGate, StateDecay};
 pub use embedding::{EmbeddingSpec, Positions};
 pub use ffn::{Activation, Ffn, MlpSpec, NormedMlpSpec, SparseMlpSpec};
 pub use head::{HeadSpec, HeadTransform};
 pub use mla::{IndexerSpec, MlaSpec};
-pub use moe::{ExpertGroups, ExpertSpec, MoeSpec, RouterSpec, Scoring, SharedExpertSpec, Weighs};
+pub use moe::{
+    ExpertGroups, ExpertSpec, MoeSpec, RouterNetwork, RouterSpec, Scoring, SharedExpertSpec, Weighs,
+};
 pub use norm::{NormKind, NormSpec};
-pub use residual::Residual;
+pub use residual::{Residual, Shares};
 pub use rope::{RopeScaling, RopeSpec};
+pub use short_conv::ShortConvSpec;
 pub use ssm::Mamba1Spec;
 
 /// The twelve families of the taxonomy.
@@ -195,7 +203,12 @@ impl StackSpec {
             },
             _ => None,
         });
-        streams.saturating_mul(self.hidden_size).saturating_add(inputs).saturating_add(kept.sum())
+        let of_routers = self.layers.iter().filter_map(|block| match &block.ffn {
+            Some(Ffn::Moe(moe)) => moe.router.network.map(|network| network.width),
+            _ => None,
+        });
+        let kept = kept.sum::<usize>().saturating_add(of_routers.max().unwrap_or(0));
+        streams.saturating_mul(self.hidden_size).saturating_add(inputs).saturating_add(kept)
     }
 }
 
@@ -268,10 +281,16 @@ pub enum Mixer {
     Attention(AttentionSpec),
     /// Softmax attention by experts of which each token chooses some.
     AttentionExperts(AttentionExpertsSpec),
+    /// Softmax attention over convolved queries and keys.
+    ConvolvedAttention(ConvolvedAttentionSpec),
+    /// Linear attention that forgets at a fixed rate.
+    DecayedAttention(DecayedAttentionSpec),
     /// Attention whose keys and values come from one narrow latent per token.
     Mla(MlaSpec),
     /// Linear attention whose state the gated delta rule writes (Yang et al. 2024).
     DeltaNet(DeltaNetSpec),
     /// The selective scan of Mamba (Gu and Dao 2023).
     Mamba1(Mamba1Spec),
+    /// A gated short convolution.
+    ShortConv(ShortConvSpec),
 }

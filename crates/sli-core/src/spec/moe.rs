@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::MlpSpec;
+use super::{MlpSpec, NormSpec};
 
 /// A mixture of experts (Shazeer et al. 2017): each token goes through a few of many networks, chosen by a router,
 /// and perhaps through some that all tokens share.
@@ -92,6 +92,12 @@ pub struct RouterSpec {
     pub scale: f64,
     /// Choices after the experts that return the token as it is (LongCat's "zero experts").
     pub identity_experts: usize,
+    /// Choices after these that add nothing (ZAYA).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub null_experts: usize,
+    /// The network that makes the logits, where it is not one matrix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<RouterNetwork>,
     /// What the weights multiply.
     pub weighs: Weighs,
     /// Tokens of a sample that an expert takes, the first that choose it; later ones do without (Fedus et al. 2021).
@@ -111,10 +117,32 @@ impl RouterSpec {
             normalize: normalize.then_some(0.0),
             scale: 1.0,
             identity_experts: 0,
+            null_experts: 0,
+            network: None,
             weighs: Weighs::Output,
             capacity: None,
         }
     }
+
+    /// Choices after the experts that have no network.
+    pub fn idle_experts(&self) -> usize {
+        self.identity_experts.saturating_add(self.null_experts)
+    }
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// A router of three layers on a narrow state r = down(x): out(gelu(second(gelu(first(norm(r)))))) (ZAYA).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouterNetwork {
+    /// Width of the state.
+    pub width: usize,
+    /// Of the state.
+    pub norm: NormSpec,
+    /// Is the state of the layer before, times a learned vector, added to r?
+    pub adds_previous: bool,
 }
 
 /// From a router's logits to scores.

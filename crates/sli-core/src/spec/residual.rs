@@ -19,10 +19,12 @@ pub enum Residual {
     },
     /// norm(x + f(x)), for each branch in turn.
     PostNorm,
-    /// scale * n + f(n) with n = norm(x), for each branch in turn (GLM-130B and ChatGLM-6B).
+    /// past * n + branch * f(n) with n = norm(x), for each branch in turn (GLM-130B, ChatGLM-6B, MiniMax-Text).
     FromNorm {
-        /// What the normalised input is multiplied by on its way past the branch.
-        scale: f64,
+        /// Of the mixer.
+        mixer: Shares,
+        /// Of the feed-forward network.
+        ffn: Shares,
     },
     /// x + norm(f(x)), for each branch in turn (OLMo 2).
     BranchNorm,
@@ -36,6 +38,12 @@ pub enum Residual {
     /// y + ffn(norm''(x)) with y = z + mlp(norm'(z)) and z = x + mixer(norm(x)): the feed-forward network, here experts,
     /// sees what the layer sees, a dense gated MLP what the mixer left (Arctic).
     DenseBetween(MlpSpec),
+    /// The mixer and a dense gated MLP twice over, each with weights of its own, as in [`Residual::PreNorm`]; the
+    /// feed-forward network, here experts, sees what the first MLP sees, and is added at the very end (LongCat-Flash).
+    Shortcut(MlpSpec),
+    /// s * (x + b) + s' * (f(norm(x)) + b'), for each branch in turn, which has learned vectors s, b, s' and b' of its own
+    /// (ZAYA).
+    StretchedPreNorm,
     /// As [`Residual::Sandwich`], then x + the layer's own input where it has one, then the whole times a stored
     /// number (Gemma 4).
     ScaledSandwich {
@@ -46,7 +54,21 @@ pub enum Residual {
     AltUp(AltUpSpec),
 }
 
+/// What goes past a branch and what comes out of it are multiplied by these.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Shares {
+    pub past: f64,
+    pub branch: f64,
+}
+
 impl Residual {
+    /// scale * n + f(n), for both branches.
+    pub fn from_norm(scale: f64) -> Self {
+        let shares = Shares { past: scale, branch: 1.0 };
+        Self::FromNorm { mixer: shares, ffn: shares }
+    }
+
     /// Is each branch's input normed, by [`crate::TensorRole::MixerNorm`] and its like?
     pub fn norms_input(self) -> bool {
         !matches!(self, Self::PostNorm | Self::BranchNorm)

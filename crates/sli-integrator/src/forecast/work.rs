@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
-use sli_core::{AttentionSpec, BlockSpec, Ffn, Group, LayerPart, Mask, Mixer, Place};
+use sli_core::{AttentionSpec, BlockSpec, Ffn, Group, LayerPart, Mask, Mixer, Place, Residual};
 use sli_weights::{Layout, Slot};
 
 use crate::dataset::{Samples, TokenSequences};
@@ -229,6 +229,15 @@ fn attention_flops(block: &BlockSpec, samples: &Samples, stack: usize) -> u64 {
                 (0..samples.len()).map(|s| visible_pairs(spec.attention.mask, sequences.length(s) as u64));
             spec.router.top_k as u64 * pair_flops(&spec.attention) * pairs.sum::<u64>()
         }
+        Mixer::ConvolvedAttention(spec) => {
+            let mask = spec.attention.mask;
+            let pairs = (0..samples.len()).map(|s| visible_pairs(mask, sequences.length(s) as u64));
+            pair_flops(&spec.attention) * pairs.sum::<u64>()
+        }
+        // Each token reads and writes all of the state.
+        Mixer::DecayedAttention(spec) => {
+            4 * (spec.width() * spec.head_dim) as u64 * sequences.num_tokens() as u64
+        }
         Mixer::Mla(spec) => {
             let pairs = (0..samples.len()).map(|s| visible_pairs(Mask::Causal, sequences.length(s) as u64));
             2 * (spec.num_heads * (spec.head_dim() + spec.value_dim)) as u64 * pairs.sum::<u64>()
@@ -237,13 +246,14 @@ fn attention_flops(block: &BlockSpec, samples: &Samples, stack: usize) -> u64 {
         Mixer::DeltaNet(spec) => {
             8 * (spec.num_heads * spec.key_dim * spec.value_dim) as u64 * sequences.num_tokens() as u64
         }
-        Mixer::Mamba1(_) => 0,
+        Mixer::Mamba1(_) | Mixer::ShortConv(_) => 0,
     };
     let cross = block.cross_attention.as_ref().map_or(0, |spec| {
         let pairs = (0..samples.len()).map(|s| sequences.length(s) * samples.input.length(s));
         pair_flops(spec) * pairs.sum::<usize>() as u64
     });
-    own + cross
+    let sublayers = if matches!(block.residual, Residual::Shortcut(_)) { 2 } else { 1 };
+    sublayers * own + cross
 }
 
 /// Operations for a query and a key that it sees, over all heads.

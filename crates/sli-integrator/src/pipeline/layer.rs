@@ -31,7 +31,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
         let wave_tokens = match &spec.layers[layer].ffn {
             Some(Ffn::Moe(moe)) => {
                 run.router
-                    .get_or_insert_with(|| RouterLoad::new(moe.num_experts + moe.router.identity_experts));
+                    .get_or_insert_with(|| RouterLoad::new(moe.num_experts + moe.router.idle_experts()));
                 self.plan.wave_tokens
             }
             // A chunk that does not wait is a wave of its own.

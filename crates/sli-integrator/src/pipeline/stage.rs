@@ -122,9 +122,12 @@ fn block_kind(block: &BlockSpec) -> String {
     let mixer = match &block.mixer {
         Mixer::Attention(_) => "attention",
         Mixer::AttentionExperts(_) => "experts of attention",
+        Mixer::ConvolvedAttention(_) => "convolved attention",
+        Mixer::DecayedAttention(_) => "decayed attention",
         Mixer::Mla(_) => "latent attention",
         Mixer::DeltaNet(_) => "delta rule",
         Mixer::Mamba1(_) => "Mamba",
+        Mixer::ShortConv(_) => "short convolution",
     };
     let cross = block.cross_attention.as_ref().map(|_| "cross attention");
     let ffn = block.ffn.as_ref().map(|ffn| match ffn {

@@ -61,7 +61,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
             activation: Activation::GeluTanh,
             bias: true,
         })),
-        residual: if from_norm { Residual::FromNorm { scale: 1.0 } } else { Residual::PreNorm },
+        residual: if from_norm { Residual::from_norm(1.0) } else { Residual::PreNorm },
         norm,
     };
     let stack = StackSpec {

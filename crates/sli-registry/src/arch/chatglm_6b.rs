@@ -38,7 +38,7 @@ pub(super) fn spec(config: &HfConfig) -> Result<ModelSpec> {
         }),
         cross_attention: None,
         ffn: Some(Ffn::Mlp(mlp)),
-        residual: Residual::FromNorm { scale: (2.0 * num_layers as f64).sqrt() },
+        residual: Residual::from_norm((2.0 * num_layers as f64).sqrt()),
         norm,
     };
     let vocab_size = config.usize("vocab_size")?;

@@ -20,7 +20,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     weights,
 };
 
-fn spec(config: &HfConfig) -> Result<ModelSpec> {
+pub(super) fn spec(config: &HfConfig) -> Result<ModelSpec> {
     // Further special tokens, the sizes of other tasks' heads, and a second name of head_dim.
     config.ignore(&["eod_token_id", "im_end_id", "im_newline_id", "im_start_id", "text_end_id"]);
     config.ignore(&["text_start_id", "sep_token_id", "class_num", "pool_type", "org_vocab_size"]);
@@ -41,7 +41,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     Ok(spec)
 }
 
-fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
+pub(super) fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     use TensorRole::{AttnKNorm, AttnQNorm};
     let mut map = llama::weights(config, spec)?;
     let names = [(AttnQNorm, "query_layernorm"), (AttnKNorm, "key_layernorm")];

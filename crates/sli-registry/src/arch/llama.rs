@@ -17,14 +17,8 @@ use crate::rope::rope;
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "llama",
     family: Family::Llama,
-    model_types: &["llama", "aquila", "skywork", "xverse"],
-    architectures: &[
-        "LlamaForCausalLM",
-        "LlamaModel",
-        "AquilaForCausalLM",
-        "SkyworkForCausalLM",
-        "XverseForCausalLM",
-    ],
+    model_types: &["llama", "aquila", "skywork"],
+    architectures: &["LlamaForCausalLM", "LlamaModel", "AquilaForCausalLM", "SkyworkForCausalLM"],
     known_models: &[
         KnownModel::new("Llama-1-7B", "huggyllama/llama-7b", "a key head per query head"),
         KnownModel::new("Llama-2-7B/13B", "meta-llama/Llama-2-7b-hf", "a key head per query head"),
@@ -39,7 +33,6 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
         KnownModel::new("DeepSeek-LLM-67B", "deepseek-ai/deepseek-llm-67b-base", ""),
         KnownModel::new("DeepSeek-Coder-33B", "deepseek-ai/deepseek-coder-33b-base", "linear rotary scaling"),
         KnownModel::new("SOLAR-10.7B", "upstage/SOLAR-10.7B-v1.0", ""),
-        KnownModel::new("XVERSE-65B", "xverse/XVERSE-65B", ""),
     ],
     spec,
     weights,

@@ -1,7 +1,6 @@
 //! MiniMax-M2 (MiniMax 2025): Llama with norms of whole queries and keys, a part of each head rotated, and experts
 //! chosen by sigmoids with a correction in every layer.
 
-use serde_json::json;
 use sli_core::{Family, ModelSpec, QkNorm, Result, RouterSpec, Scoring, TensorRole, WeightMap};
 
 use super::llama;
@@ -10,6 +9,7 @@ use crate::blocks::{attentions, require};
 use crate::config::HfConfig;
 use crate::experts::{gated_experts, mix, per_expert};
 use crate::maps::head_norms;
+use crate::rope::with_counted_dimensions;
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "minimax_m2",
@@ -46,12 +46,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     }
     // Older files count the rotated dimensions, others say which part of a head they are.
     let head_dim = config.usize("head_dim")?;
-    let config = &match config.optional_usize("rotary_dim")? {
-        Some(rotary_dim) => {
-            config.with_defaults(json!({ "partial_rotary_factor": rotary_dim as f64 / head_dim as f64 }))
-        }
-        None => config.clone(),
-    };
+    let config = &with_counted_dimensions(config, head_dim)?;
     let mut spec = llama::spec(config)?;
     let norm = spec.stacks[0].layers[0].norm;
     attentions(&mut spec).for_each(|(_, attention)| attention.qk_norm = Some(QkNorm::Whole(norm)));

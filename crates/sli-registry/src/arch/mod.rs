@@ -32,6 +32,7 @@ mod eurobert;
 mod exaone;
 mod exaone4;
 mod falcon;
+mod flex_olmo;
 mod gemma;
 mod gemma2;
 mod gemma3;
@@ -53,20 +54,24 @@ mod granitemoe;
 mod grok1;
 mod helium;
 mod hunyuan_v1_dense;
+mod hunyuan_v1_moe;
 mod internlm;
 mod internlm2;
 mod internlm3;
 mod jetmoe;
 mod jina_embeddings_v3;
+mod lfm2;
 mod llama;
 mod llama4;
 mod llava;
+mod longcat_flash;
 mod longt5;
 mod mamba;
 mod megatron_bert;
 mod mimo_v2_flash;
 mod minicpm;
 mod minicpm3;
+mod minimax;
 mod minimax_m2;
 mod ministral;
 mod mistral;
@@ -101,6 +106,7 @@ mod qwen_multimodal;
 mod roberta;
 mod seed_oss;
 mod smollm3;
+mod solar_open;
 mod stablelm;
 mod starcoder2;
 mod switch_transformers;
@@ -110,7 +116,9 @@ mod umt5;
 mod vaultgemma;
 mod xglm;
 mod xlm_roberta_xl;
+mod xverse;
 mod yi;
+mod zaya;
 
 use crate::architecture::Architecture;
 
@@ -119,6 +127,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     llama::ARCHITECTURE,
     llama4::ARCHITECTURE,
     llama4::MULTIMODAL,
+    lfm2::ARCHITECTURE,
     mistral::ARCHITECTURE,
     ministral::ARCHITECTURE,
     llava::MISTRAL3,
@@ -131,6 +140,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     baichuan::ARCHITECTURE,
     orion::ARCHITECTURE,
     exaone::ARCHITECTURE,
+    xverse::ARCHITECTURE,
     yi::ARCHITECTURE,
     deci::ARCHITECTURE,
     stablelm::ARCHITECTURE,
@@ -185,12 +195,15 @@ pub const ARCHITECTURES: &[Architecture] = &[
     deepseek_v3::ARCHITECTURE,
     deepseek_v3::SPARSE,
     mixtral::ARCHITECTURE,
+    lfm2::MOE,
     deepseek::ARCHITECTURE,
     qwen2_moe::ARCHITECTURE,
     qwen3_moe::ARCHITECTURE,
     ernie4_5_moe::ARCHITECTURE,
     olmoe::ARCHITECTURE,
+    flex_olmo::ARCHITECTURE,
     gpt_oss::ARCHITECTURE,
+    minimax::ARCHITECTURE,
     minimax_m2::ARCHITECTURE,
     granitemoe::ARCHITECTURE,
     dbrx::ARCHITECTURE,
@@ -202,6 +215,10 @@ pub const ARCHITECTURES: &[Architecture] = &[
     mimo_v2_flash::ARCHITECTURE,
     afmoe::ARCHITECTURE,
     dots1::ARCHITECTURE,
+    solar_open::ARCHITECTURE,
+    longcat_flash::ARCHITECTURE,
+    zaya::ARCHITECTURE,
+    hunyuan_v1_moe::ARCHITECTURE,
     bert::ARCHITECTURE,
     roberta::ARCHITECTURE,
     xlm_roberta_xl::ARCHITECTURE,

@@ -1,12 +1,12 @@
 //! OLMoE (Muennighoff et al. 2024): Llama with norms of whole queries and keys, and experts in every layer.
 
-use sli_core::{Family, ModelSpec, QkNorm, Result, RouterSpec, WeightMap};
+use sli_core::{Family, ModelSpec, QkNorm, Result, WeightMap};
 
 use super::llama;
 use crate::architecture::{Architecture, KnownModel};
 use crate::blocks::attentions;
 use crate::config::HfConfig;
-use crate::experts::{gated_experts, mix, per_expert};
+use crate::experts::{per_expert, softmax_experts};
 use crate::maps::head_norms;
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
@@ -26,10 +26,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     for (_, attention) in attentions(&mut spec) {
         (attention.qk_norm, attention.clip) = (Some(QkNorm::Whole(norm)), clip);
     }
-    let num_experts = config.usize("num_experts")?;
-    let normalize = config.bool_or("norm_topk_prob", false)?;
-    let router = RouterSpec::softmax(config.usize("num_experts_per_tok")?, normalize);
-    mix(&mut spec, |_| true, |mlp| gated_experts(num_experts, router.clone(), mlp, mlp.intermediate_size));
+    softmax_experts(&mut spec, config)?;
     Ok(spec)
 }
 

@@ -140,6 +140,11 @@ impl HfConfig {
         self.object.get(key).is_some_and(|value| !value.is_null())
     }
 
+    /// Is the value a list? Does not count as reading it.
+    pub fn is_list(&self, key: &str) -> bool {
+        self.object.get(key).is_some_and(Value::is_array)
+    }
+
     /// Says that the architecture never uses these keys in inference, so that they are not reported as unread.
     /// A key inside an object is written with a dot: `rope_scaling.mrope_section`.
     pub fn ignore(&self, keys: &[&str]) {

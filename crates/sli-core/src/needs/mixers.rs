@@ -1,0 +1,187 @@
+//! What mixers need.
+
+use super::Needs;
+use crate::role::TensorRole;
+use crate::spec::*;
+
+/// What the layer's mixer needs.
+pub(super) fn mixer(needs: &mut Needs, mixer: &Mixer, hidden: usize) {
+    match mixer {
+        Mixer::Attention(spec) => attention(needs, spec, hidden),
+        Mixer::AttentionExperts(spec) => attention_experts(needs, spec, hidden),
+        Mixer::ConvolvedAttention(spec) => convolved_attention(needs, spec, hidden),
+        Mixer::DecayedAttention(spec) => decayed_attention(needs, spec, hidden),
+        Mixer::Mla(spec) => mla(needs, spec, hidden),
+        Mixer::DeltaNet(spec) => delta_net(needs, spec, hidden),
+        Mixer::Mamba1(spec) => mamba1(needs, spec, hidden),
+        Mixer::ShortConv(spec) => short_conv(needs, spec, hidden),
+    }
+}
+
+fn attention(needs: &mut Needs, spec: &AttentionSpec, hidden: usize) {
+    use TensorRole::{AttnK, AttnKHeadNorm, AttnKNorm, AttnOut, AttnQ, AttnQHeadNorm, AttnQNorm, AttnV};
+    projections(needs, spec, hidden, [AttnQ, AttnK, AttnV, AttnOut]);
+    let has_keys = spec.key_values.has_keys();
+    match &spec.qk_norm {
+        None => {}
+        Some(QkNorm::PerHead(norm) | QkNorm::PerHeadRotated(norm)) => {
+            needs.norm(AttnQNorm, norm, spec.head_dim);
+            if has_keys {
+                needs.norm(AttnKNorm, norm, spec.head_dim);
+            }
+        }
+        Some(QkNorm::EachHead(norm)) => {
+            (0..spec.num_heads as u32).for_each(|head| needs.norm(AttnQHeadNorm(head), norm, spec.head_dim));
+            (0..spec.num_kv_heads as u32)
+                .for_each(|head| needs.norm(AttnKHeadNorm(head), norm, spec.head_dim));
+        }
+        Some(QkNorm::Whole(norm)) => {
+            needs.norm(AttnQNorm, norm, spec.num_heads * spec.head_dim);
+            needs.norm(AttnKNorm, norm, spec.num_kv_heads * spec.head_dim);
+        }
+    }
+    if spec.sinks {
+        needs.tensor(TensorRole::AttnSinks.weight(), &[spec.num_heads]);
+    }
+    if let Some(norm) = &spec.output_norm {
+        needs.norm(TensorRole::AttnOutNorm, norm, spec.num_heads * spec.value_dim);
+    }
+    if let Some(gate) = spec.gate {
+        needs.linear(TensorRole::AttnGate, spec.num_heads * spec.value_dim, hidden, gate.bias);
+    }
+    if let PositionSpec::RelativeBias { num_buckets, .. } = spec.position {
+        needs.tensor(TensorRole::RelativeBias.weight(), &[num_buckets, spec.num_heads]);
+    }
+}
+
+fn attention_experts(needs: &mut Needs, spec: &AttentionExpertsSpec, hidden: usize) {
+    use TensorRole::{AttnExpertOut, AttnExpertQ, AttnK, AttnOut, AttnRouter, AttnV};
+    let attention = &spec.attention;
+    let (queries, mixed) =
+        (attention.num_heads * attention.head_dim, attention.num_heads * attention.value_dim);
+    needs.linear(AttnRouter, spec.num_experts, hidden, spec.router.bias);
+    needs.linear(AttnK, attention.num_kv_heads * attention.head_dim, hidden, attention.bias.key);
+    needs.linear(AttnV, attention.num_kv_heads * attention.value_dim, hidden, attention.bias.value);
+    for expert in 0..spec.num_experts as u32 {
+        needs.linear(AttnExpertQ(expert), queries, hidden, false);
+        needs.linear(AttnExpertOut(expert), hidden, mixed, false);
+    }
+    if attention.bias.output {
+        needs.tensor(AttnOut.bias(), &[hidden]);
+    }
+}
+
+fn convolved_attention(needs: &mut Needs, spec: &ConvolvedAttentionSpec, hidden: usize) {
+    use TensorRole::{AttnK, AttnKScale, AttnOut, AttnQ, AttnV, AttnVBefore, ChannelTaps, HeadTaps};
+    let (heads, head_dim, bias) = (spec.heads(), spec.attention.head_dim, spec.attention.bias);
+    let (queries, keys) = (spec.attention.num_heads * head_dim, spec.attention.num_kv_heads * head_dim);
+    needs.linear(AttnQ, queries, hidden, bias.query);
+    needs.linear(AttnK, keys, hidden, bias.key);
+    needs.linear(AttnV, keys / 2, hidden, bias.value);
+    needs.linear(AttnVBefore, keys / 2, hidden, bias.value);
+    needs.linear(ChannelTaps, heads * head_dim, spec.channel_width, true);
+    needs.tensor(HeadTaps.weight(), &[heads * head_dim, head_dim, spec.head_width]);
+    needs.tensor(HeadTaps.bias(), &[heads * head_dim]);
+    needs.tensor(AttnKScale.weight(), &[spec.attention.num_kv_heads]);
+    needs.linear(AttnOut, hidden, queries, bias.output);
+}
+
+fn decayed_attention(needs: &mut Needs, spec: &DecayedAttentionSpec, hidden: usize) {
+    use TensorRole::{DecayedGate, DecayedK, DecayedNorm, DecayedOut, DecayedQ, DecayedV};
+    for role in [DecayedQ, DecayedK, DecayedV, DecayedGate] {
+        needs.linear(role, spec.width(), hidden, false);
+    }
+    needs.norm(DecayedNorm, &spec.norm, spec.width());
+    needs.linear(DecayedOut, hidden, spec.width(), false);
+}
+
+/// Queries, keys, values and the way back, under these roles.
+pub(super) fn projections(
+    needs: &mut Needs,
+    spec: &AttentionSpec,
+    hidden: usize,
+    [q, k, v, out]: [TensorRole; 4],
+) {
+    needs.linear(q, spec.num_heads * spec.head_dim, hidden, spec.bias.query);
+    if spec.key_values.has_keys() {
+        needs.linear(k, spec.num_kv_heads * spec.head_dim, hidden, spec.bias.key);
+    }
+    if spec.key_values.has_values() {
+        needs.linear(v, spec.num_kv_heads * spec.value_dim, hidden, spec.bias.value);
+    }
+    needs.linear(out, hidden, spec.num_heads * spec.value_dim, spec.bias.output);
+}
+
+fn mla(needs: &mut Needs, spec: &MlaSpec, hidden: usize) {
+    use TensorRole::*;
+    let (heads, queries) = (spec.num_heads, spec.num_heads * spec.head_dim());
+    match spec.query_rank {
+        Some(rank) => {
+            needs.linear(MlaQueryDown, rank, hidden, spec.bias);
+            needs.norm(MlaQueryNorm, &spec.norm, rank);
+            needs.linear(MlaQuery, queries, rank, false);
+        }
+        None => needs.linear(MlaQuery, queries, hidden, false),
+    }
+    needs.linear(MlaLatent, spec.latent_rank, hidden, spec.bias);
+    needs.norm(MlaLatentNorm, &spec.norm, spec.latent_rank);
+    needs.linear(MlaRotaryKey, spec.rotary_dim, hidden, spec.bias);
+    needs.linear(MlaKey, heads * spec.content_dim, spec.latent_rank, false);
+    needs.linear(MlaValue, heads * spec.value_dim, spec.latent_rank, false);
+    needs.linear(AttnOut, hidden, heads * spec.value_dim, spec.bias);
+    if let Some(indexer) = &spec.indexer {
+        let from = spec.query_rank.unwrap_or(hidden);
+        needs.linear(IndexQuery, indexer.num_heads * indexer.head_dim, from, false);
+        needs.linear(IndexKey, indexer.head_dim, hidden, false);
+        needs.norm(IndexKeyNorm, &indexer.norm, indexer.head_dim);
+        needs.linear(IndexWeights, indexer.num_heads, hidden, false);
+    }
+}
+
+fn delta_net(needs: &mut Needs, spec: &DeltaNetSpec, hidden: usize) {
+    use TensorRole::*;
+    let (keys, values) = (spec.key_width(), spec.value_width());
+    for (role, conv, width) in
+        [(DeltaQ, DeltaConvQ, keys), (DeltaK, DeltaConvK, keys), (DeltaV, DeltaConvV, values)]
+    {
+        needs.linear(role, width, hidden, false);
+        needs.tensor(conv.weight(), &[width, spec.conv_width]);
+    }
+    let mut through = |rank: Option<usize>, [down, up]: [TensorRole; 2], out, bias| {
+        if let Some(rank) = rank {
+            needs.linear(down, rank, hidden, false);
+        }
+        needs.linear(up, out, rank.unwrap_or(hidden), bias);
+    };
+    let decay_rank = match spec.decay {
+        StateDecay::PerHead => None,
+        StateDecay::PerChannel { rank } => Some(rank),
+    };
+    through(decay_rank, [DeltaDecayDown, DeltaDecay], spec.num_decays(), true);
+    through(spec.gate.rank, [DeltaGateDown, DeltaGate], values, false);
+    needs.tensor(DeltaALog.weight(), &[spec.num_heads]);
+    needs.linear(DeltaWrite, spec.num_heads, hidden, false);
+    needs.norm(DeltaNorm, &spec.norm, spec.value_dim);
+    needs.linear(DeltaOut, hidden, values, false);
+}
+
+fn mamba1(needs: &mut Needs, spec: &Mamba1Spec, hidden: usize) {
+    let inner = spec.inner_size;
+    needs.linear(TensorRole::SsmIn, 2 * inner, hidden, spec.projection_bias);
+    needs.tensor(TensorRole::SsmConv.weight(), &[inner, spec.conv_width]);
+    if spec.conv_bias {
+        needs.tensor(TensorRole::SsmConv.bias(), &[inner]);
+    }
+    needs.linear(TensorRole::SsmX, spec.dt_rank + 2 * spec.state_size, inner, false);
+    needs.linear(TensorRole::SsmDt, inner, spec.dt_rank, true);
+    needs.tensor(TensorRole::SsmALog.weight(), &[inner, spec.state_size]);
+    needs.tensor(TensorRole::SsmD.weight(), &[inner]);
+    needs.linear(TensorRole::SsmOut, hidden, inner, spec.projection_bias);
+}
+
+fn short_conv(needs: &mut Needs, spec: &ShortConvSpec, hidden: usize) {
+    use TensorRole::{ConvIn, ConvOut, ConvTaps};
+    needs.linear(ConvIn, 3 * hidden, hidden, spec.bias);
+    needs.linear(ConvTaps, hidden, spec.width, spec.bias);
+    needs.linear(ConvOut, hidden, hidden, spec.bias);
+}

@@ -1,0 +1,88 @@
+//! What moves information between tokens, whichever it is.
+
+use burn::tensor::{Device, Tensor};
+use sli_core::{Mixer, Result};
+use sli_kernels::Precision;
+
+use crate::attention::AttentionLayer;
+use crate::attention_experts::AttentionExpertsLayer;
+use crate::backend::SliBackend;
+use crate::carried::Carried;
+use crate::context::ChunkContext;
+use crate::convolved_attention::ConvolvedAttentionLayer;
+use crate::decayed_attention::DecayedAttentionLayer;
+use crate::delta::DeltaNetLayer;
+use crate::mamba::MambaLayer;
+use crate::mla::MlaLayer;
+use crate::short_conv::ShortConvLayer;
+use crate::tensors::LayerTensors;
+
+/// A mixer with its weights.
+#[derive(Clone, Debug)]
+pub(crate) enum MixerLayer<B: SliBackend> {
+    Attention(Box<AttentionLayer<B>>),
+    AttentionExperts(Box<AttentionExpertsLayer<B>>),
+    ConvolvedAttention(Box<ConvolvedAttentionLayer<B>>),
+    DecayedAttention(Box<DecayedAttentionLayer<B>>),
+    Mla(Box<MlaLayer<B>>),
+    DeltaNet(Box<DeltaNetLayer<B>>),
+    Mamba1(Box<MambaLayer<B>>),
+    ShortConv(Box<ShortConvLayer<B>>),
+}
+
+impl<B: SliBackend> MixerLayer<B> {
+    /// Takes the tensors of the mixer that `spec` describes.
+    ///
+    /// # Errors
+    /// When a tensor was not loaded.
+    pub(crate) fn new(
+        spec: &Mixer,
+        tensors: &LayerTensors,
+        precision: Precision,
+        device: &Device<B>,
+    ) -> Result<Self> {
+        Ok(match spec {
+            Mixer::Attention(attention) => {
+                Self::Attention(Box::new(AttentionLayer::new(attention, tensors, precision, device)?))
+            }
+            Mixer::AttentionExperts(experts) => Self::AttentionExperts(Box::new(AttentionExpertsLayer::new(
+                experts, tensors, precision, device,
+            )?)),
+            Mixer::ConvolvedAttention(convolved) => Self::ConvolvedAttention(Box::new(
+                ConvolvedAttentionLayer::new(convolved, tensors, precision, device)?,
+            )),
+            Mixer::DecayedAttention(decayed) => Self::DecayedAttention(Box::new(DecayedAttentionLayer::new(
+                decayed, tensors, precision, device,
+            )?)),
+            Mixer::Mla(mla) => Self::Mla(Box::new(MlaLayer::new(mla, tensors, precision, device)?)),
+            Mixer::DeltaNet(delta) => {
+                Self::DeltaNet(Box::new(DeltaNetLayer::new(delta, tensors, precision, device)?))
+            }
+            Mixer::Mamba1(mamba) => {
+                Self::Mamba1(Box::new(MambaLayer::new(mamba, tensors, precision, device)?))
+            }
+            Mixer::ShortConv(conv) => {
+                Self::ShortConv(Box::new(ShortConvLayer::new(conv, tensors, precision, device)?))
+            }
+        })
+    }
+
+    /// [tokens, hidden] -> [tokens, hidden].
+    pub(crate) fn forward(
+        &self,
+        input: Tensor<B, 2>,
+        carried: &mut Carried<B>,
+        context: &ChunkContext<'_, B>,
+    ) -> Tensor<B, 2> {
+        match self {
+            Self::Attention(attention) => attention.forward(input, carried, context),
+            Self::AttentionExperts(experts) => experts.forward(input, context),
+            Self::ConvolvedAttention(convolved) => convolved.forward(input, context),
+            Self::DecayedAttention(decayed) => decayed.forward(input, context),
+            Self::Mla(mla) => mla.forward(input, context),
+            Self::DeltaNet(delta) => delta.forward(input, context),
+            Self::Mamba1(mamba) => mamba.forward(input, context),
+            Self::ShortConv(conv) => conv.forward(input, context),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! From the normalised hidden state to a logit for each expert.
+
+use burn::tensor::{Device, Tensor};
+use sli_core::{Result, RouterNetwork, RouterSpec, TensorRole};
+use sli_kernels::{Activation, Precision};
+
+use crate::backend::{SliBackend, vector};
+use crate::carried::Carried;
+use crate::linear::Linear;
+use crate::norm::Norm;
+use crate::tensors::LayerTensors;
+
+/// Under which the state of a router is carried to the next layer's.
+const STATE: &str = "router";
+
+/// A router with its weights: a matrix, and perhaps a network before it.
+#[derive(Clone, Debug)]
+pub(crate) struct Router<B: SliBackend> {
+    network: Option<Network<B>>,
+    output: Linear<B>,
+}
+
+#[derive(Clone, Debug)]
+struct Network<B: SliBackend> {
+    down: Linear<B>,
+    /// What the state of the layer before is multiplied by.
+    previous: Option<Tensor<B, 1>>,
+    norm: Norm<B>,
+    hidden: [Linear<B>; 2],
+}
+
+impl<B: SliBackend> Router<B> {
+    /// Takes the router's tensors.
+    ///
+    /// # Errors
+    /// When a tensor was not loaded.
+    pub(crate) fn new(spec: &RouterSpec, tensors: &LayerTensors, device: &Device<B>) -> Result<Self> {
+        // Routing is f32 always: a rounded logit could choose another expert.
+        let output = Linear::new(tensors, TensorRole::Router, spec.bias, Precision::F32, device)?;
+        let network = spec.network.map(|network| Network::new(&network, tensors, device)).transpose()?;
+        Ok(Self { network, output })
+    }
+
+    /// [tokens, hidden] -> [tokens, choices].
+    pub(crate) fn forward(&self, x: Tensor<B, 2>, carried: &mut Carried<B>) -> Tensor<B, 2> {
+        self.output.forward(match &self.network {
+            Some(network) => network.forward(x, carried),
+            None => x,
+        })
+    }
+}
+
+impl<B: SliBackend> Network<B> {
+    fn new(spec: &RouterNetwork, tensors: &LayerTensors, device: &Device<B>) -> Result<Self> {
+        use TensorRole::{RouterDown, RouterFirst, RouterNorm, RouterPrevious, RouterSecond};
+        let linear = |role| Linear::new(tensors, role, true, Precision::F32, device);
+        let previous = spec.adds_previous.then(|| tensors.weight(RouterPrevious)).transpose()?;
+        Ok(Self {
+            down: linear(RouterDown)?,
+            previous: previous.map(|weight| vector(weight, device)),
+            norm: Norm::load(spec.norm, tensors, RouterNorm, device)?,
+            hidden: [linear(RouterFirst)?, linear(RouterSecond)?],
+        })
+    }
+
+    fn forward(&self, x: Tensor<B, 2>, carried: &mut Carried<B>) -> Tensor<B, 2> {
+        let mut state = self.down.forward(x);
+        if let Some(weight) = &self.previous {
+            state = state + carried.get(STATE) * weight.clone().unsqueeze();
+        }
+        carried.put(STATE, state.clone());
+        let activated =
+            |x: Tensor<B, 2>, linear: &Linear<B>| B::nonlinearity(Activation::Gelu, linear.forward(x));
+        self.hidden.iter().fold(self.norm.forward(state), activated)
+    }
+}
