@@ -56,6 +56,8 @@ fn config(shape: &str) -> Result<Value> {
     let (released, changes) = match shape {
         "tinyllama-1.1b" => return Ok(llama(2048, 22, 32, 4, 5632)),
         "llama-6.7b" => return Ok(llama(4096, 32, 32, 32, 11008)),
+        "llama-3b" => return Ok(llama(3200, 26, 32, 32, 8640)),
+        "llama-13b" => return Ok(llama(5120, 40, 40, 40, 13824)),
         "llama-3.1-405b" => {
             let mut config = llama(16384, 126, 128, 8, 53248);
             config["vocab_size"] = json!(128_256);
@@ -99,8 +101,8 @@ fn config(shape: &str) -> Result<Value> {
 }
 
 /// The shapes that there are, for people.
-pub(crate) const SHAPES: &str = "tinyllama-1.1b, llama-6.7b, llama-3.1-405b, mixtral-8x22b, qwen3-235b, gpt-oss-120b, \
-                                 deepseek-v3, kimi-k2, moe-bench, minilm-l6";
+pub(crate) const SHAPES: &str = "tinyllama-1.1b, llama-3b, llama-6.7b, llama-13b, llama-3.1-405b, mixtral-8x22b, \
+                                 qwen3-235b, gpt-oss-120b, deepseek-v3, kimi-k2, moe-bench, minilm-l6";
 
 /// A tensor as it is stored.
 struct Stored {

@@ -1,6 +1,8 @@
 //! `cargo xtask bench WHAT`: comparisons with other programs.
 
 mod cgroup;
+mod chart;
+mod curves;
 mod models;
 mod torch;
 
@@ -29,6 +31,17 @@ pub(crate) enum Bench {
         /// Only cases whose names contain one of these, as in `tinyllama-1.1b 16x32`
         words: Vec<String>,
     },
+    /// How time grows with tokens and with the model, drawn as docs/time-by-tokens.svg and docs/time-by-size.svg
+    Curves {
+        /// Where checkpoints go [default: target/bench]
+        #[arg(long)]
+        data: Option<PathBuf>,
+        /// Runs of each point; the median counts
+        #[arg(long, default_value_t = 3)]
+        repeats: usize,
+        /// Only these shapes, as in `llama-6.7b`
+        words: Vec<String>,
+    },
     /// The kernels against torch: the same shapes, two threads each, in turns
     Torch {
         /// A python that has torch
@@ -47,6 +60,16 @@ pub(crate) fn bench(bench: Bench) -> Result {
         Bench::Models { data, python, repeats, peers, words } => {
             let data = data.unwrap_or_else(|| root().join("target/bench"));
             models::models(&models::Options { data, python, repeats, words, peers })
+        }
+        Bench::Curves { data, repeats, words } => {
+            let data = data.unwrap_or_else(|| root().join("target/bench"));
+            curves::curves(&models::Options {
+                data,
+                python: String::new(),
+                repeats,
+                words,
+                peers: Vec::new(),
+            })
         }
         Bench::Torch { python, threads, words } => torch::torch(&python, threads, &words),
     }

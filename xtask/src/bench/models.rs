@@ -12,11 +12,11 @@ use crate::synth::synth;
 use crate::{Result, root, succeed};
 
 /// What is run.
-struct Case {
-    shape: &'static str,
+pub(super) struct Case {
+    pub(super) shape: &'static str,
     task: Task,
-    samples: usize,
-    length: usize,
+    pub(super) samples: usize,
+    pub(super) length: usize,
     /// Bytes that peers may use.
     peer_limit: u64,
     /// Bytes that we may use.
@@ -36,7 +36,7 @@ impl Task {
     /// The peers that can do it.
     fn peers(self) -> &'static [&'static str] {
         match self {
-            Self::Score => &["accelerate", "airllm", "loop"],
+            Self::Score => &["accelerate", "airllm", "llama_cpp", "loop"],
             Self::Embed => &["sentence_transformers", "sentence_transformers_bf16"],
         }
     }
@@ -47,6 +47,13 @@ impl Task {
             Self::Score => &["--score", "--no-stats"],
             Self::Embed => &["--pool", "mean", "--no-stats"],
         }
+    }
+}
+
+impl Case {
+    /// A dense model that scores samples within a gigabyte, without peers.
+    pub(super) const fn scored(shape: &'static str, samples: usize, length: usize) -> Self {
+        scored(shape, samples, length, 0, 1_000_000_000)
     }
 }
 
@@ -82,10 +89,10 @@ pub(super) struct Options {
 
 /// One measurement.
 #[derive(Clone, Copy)]
-struct Measured {
-    seconds: f64,
+pub(super) struct Measured {
+    pub(super) seconds: f64,
     /// The control group's peak, page cache included.
-    peak: u64,
+    pub(super) peak: u64,
 }
 
 /// Runs all cases that contain one of the words, prints a table for each, and writes all figures as JSON.
@@ -105,7 +112,8 @@ pub(super) fn models(options: &Options) -> Result {
     Ok(())
 }
 
-struct Bench<'a> {
+/// A case with what it needs on disk.
+pub(super) struct Bench<'a> {
     case: &'a Case,
     name: String,
     options: &'a Options,
@@ -116,7 +124,7 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     /// Makes what the case needs: the checkpoint, the dataset, and what the peers want beside them.
-    fn new(case: &'a Case, name: String, options: &'a Options) -> Result<Self> {
+    pub(super) fn new(case: &'a Case, name: String, options: &'a Options) -> Result<Self> {
         let model = options.data.join(case.shape);
         if !model.join("model.safetensors.index.json").exists() {
             synth(case.shape, false, &model)?;
@@ -126,9 +134,12 @@ impl<'a> Bench<'a> {
         if case.task == Task::Embed {
             write_tokenizer(&model)?;
         }
-        let present: Vec<String> = serde_json::from_value(python(options, &["list"])?).unwrap_or_default();
         // Peers run dense models only.
-        let able = |peer: &str| case.peer_limit > 0 && case.task.peers().contains(&peer);
+        let present: Vec<String> = match case.peer_limit {
+            0 => Vec::new(),
+            _ => serde_json::from_value(python(options, &["list"])?).unwrap_or_default(),
+        };
+        let able = |peer: &str| case.task.peers().contains(&peer);
         let wanted = |peer: &String| able(peer) && (options.peers.is_empty() || options.peers.contains(peer));
         let peers: Vec<String> = present.into_iter().filter(wanted).collect();
         let bench = Self { case, name, options, model, dataset, peers };
@@ -142,7 +153,7 @@ impl<'a> Bench<'a> {
         let mut seconds: BTreeMap<String, Vec<Measured>> = BTreeMap::new();
         let (mut limits, mut forecasts, mut weights) = (Vec::new(), Vec::new(), Value::Null);
         for _ in 0..self.options.repeats {
-            let forecast = self.forecast()?;
+            let forecast = self.plan()?["forecast"].take();
             weights = forecast["work"].clone();
             limits.push(self.limit_seconds(&forecast)?);
             forecasts.push(forecast["seconds"].as_f64().unwrap_or(f64::NAN));
@@ -179,11 +190,10 @@ impl<'a> Bench<'a> {
     }
 
     /// What the plan says, on a machine that is measured now.
-    fn forecast(&self) -> Result<Value> {
+    pub(super) fn plan(&self) -> Result<Value> {
         let mut command = self.sli("plan");
         let output = command.args(["--measure", "--json"]).stderr(Stdio::inherit()).output()?;
-        let plan: Value = serde_json::from_slice(&output.stdout)?;
-        Ok(plan["forecast"].clone())
+        Ok(serde_json::from_slice(&output.stdout)?)
     }
 
     /// Each weight byte once at the rate of `dd iflag=direct`, or each operation once at torch's rate of bf16 products.
@@ -213,7 +223,7 @@ impl<'a> Bench<'a> {
     }
 
     /// The whole process, from its start to its end.
-    fn ours(&self) -> Result<Measured> {
+    pub(super) fn ours(&self) -> Result<Measured> {
         let output = self.options.data.join("output");
         let _ = std::fs::remove_dir_all(&output);
         forget_files();
@@ -304,7 +314,7 @@ fn write_tokenizer(model: &Path) -> Result {
     Ok(std::fs::write(model.join("tokenizer_config.json"), settings.to_string())?)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

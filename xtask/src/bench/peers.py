@@ -12,9 +12,11 @@ of sentence-transformers the mean of the last hidden states of texts.
 """
 import importlib.util, json, mmap, os, sys, time
 
+import llama_cpp_peer
+
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="2")
 PEERS = {"accelerate": ["torch", "transformers", "accelerate"], "airllm": ["torch", "transformers", "airllm"],
-         "loop": ["torch", "transformers"], "sentence_transformers": ["torch", "sentence_transformers"],
+         "llama_cpp": ["torch", "transformers", "llama_cpp", "gguf"], "loop": ["torch", "transformers"], "sentence_transformers": ["torch", "sentence_transformers"],
          "sentence_transformers_bf16": ["torch", "sentence_transformers"]}
 TOKENIZER = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
              "pre_tokenizer": {"type": "Whitespace"}, "post_processor": None, "decoder": None,
@@ -37,7 +39,14 @@ def gemm():
     return 2 * 2048 * 2048 * 8192 / sorted(times)[2]
 
 
+def weight_map(model):
+    names = json.load(open(os.path.join(model, "model.safetensors.index.json")))["weight_map"]
+    return {name: os.path.join(model, file) for name, file in names.items()}
+
+
 def prepare(peer, model):
+    if peer == "llama_cpp":
+        llama_cpp_peer.convert(model, weight_map(model))
     if peer != "airllm":
         return
     if not os.path.exists(os.path.join(model, "tokenizer.json")):
@@ -113,7 +122,7 @@ class Run:
         with init_empty_weights(include_buffers=False):
             model = AutoModelForCausalLM.from_config(self.config, dtype=self.torch.bfloat16).eval()
         index = {name: {"safetensors_file": path, "weight_name": name, "dtype": "bfloat16"}
-                 for name, path in self.weight_map().items()}
+                 for name, path in weight_map(self.model).items()}
         devices = {"model.embed_tokens": "disk", "model.norm": "disk", "model.rotary_emb": "cpu", "lm_head": "disk"}
         devices.update({f"model.layers.{i}": "disk" for i in range(self.config.num_hidden_layers)})
         dispatch_model(model, devices, main_device="cpu", offload_index=index)
@@ -123,9 +132,8 @@ class Run:
         model = open_airllm(self.model, self.length)
         self.forward_all(model, model.model.model.norm)
 
-    def weight_map(self):
-        names = json.load(open(os.path.join(self.model, "model.safetensors.index.json")))["weight_map"]
-        return {name: os.path.join(self.model, file) for name, file in names.items()}
+    def llama_cpp(self):
+        llama_cpp_peer.run(self.model, self.ids, self.likelihoods, self.hidden)
 
     def loop(self):
         """The best loop by hand: direct reads by a thread into two buffers in turn, eight samples per call of a layer."""
@@ -133,7 +141,7 @@ class Run:
         from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm, LlamaRotaryEmbedding
         torch, config = self.torch, self.config
         config._attn_implementation = "sdpa"
-        weights = DirectWeights(torch, self.weight_map())
+        weights = DirectWeights(torch, weight_map(self.model))
         layers = [f"model.layers.{i}." for i in range(config.num_hidden_layers)]
         with torch.device("meta"):
             layer = LlamaDecoderLayer(config, 0).to(torch.bfloat16).eval()
