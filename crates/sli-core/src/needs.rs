@@ -113,7 +113,8 @@ impl HeadSpec {
 impl BlockSpec {
     /// The tensors that the layer needs, in the order in which they are used.
     pub fn needs(&self, hidden: usize) -> Vec<TensorNeed> {
-        use TensorRole::{CrossNorm, CrossOutNorm, FfnNorm, FfnOutNorm, MixerNorm, MixerOutNorm};
+        use TensorRole::{CrossNorm, CrossOutNorm, FfnNorm, FfnOutNorm, FfnSkip};
+        use TensorRole::{MixerNorm, MixerOutNorm, MixerSkip};
         let mut needs = Needs(Vec::new(), 0);
         let residual = self.residual;
         let norm = |needs: &mut Needs, present: bool, role| {
@@ -121,8 +122,14 @@ impl BlockSpec {
                 needs.norm(role, &self.norm, hidden);
             }
         };
+        let skip = |needs: &mut Needs, role: TensorRole| {
+            if residual == Residual::WeightedPreNorm {
+                needs.tensor(role.weight(), &[hidden]);
+            }
+        };
         let (own, after) = (residual.norms_input() || residual.norms_sum(), residual.norms_output());
         norm(&mut needs, own && residual.norms_mixer(), MixerNorm);
+        skip(&mut needs, MixerSkip);
         mixer(&mut needs, &self.mixer, hidden);
         norm(&mut needs, after, MixerOutNorm);
         let stretched = residual == Residual::StretchedPreNorm;
@@ -139,6 +146,7 @@ impl BlockSpec {
         let Some(ffn) = &self.ffn else { return needs.0 };
         let first_of_feed_forward = needs.0.len();
         norm(&mut needs, own && !residual.shares_norm(), FfnNorm);
+        skip(&mut needs, FfnSkip);
         match ffn {
             Ffn::Mlp(mlp) | Ffn::GatedMlp(mlp) => {
                 use TensorRole::{MlpDown, MlpGate, MlpUp};
@@ -158,6 +166,11 @@ impl BlockSpec {
                 let roles = [MlpGate, MlpUp, MlpDown];
                 feed_forward(&mut needs, intermediate_size, bias, hidden, true, roles);
                 needs.norm(MlpInnerNorm, &spec.norm, intermediate_size);
+            }
+            Ffn::ClampedGatedMlp(mlp) => {
+                use TensorRole::{MlpDown, MlpGate, MlpUp};
+                let roles = [MlpGate, MlpUp, MlpDown];
+                feed_forward(&mut needs, mlp.intermediate_size, mlp.bias, hidden, true, roles);
             }
             Ffn::XieluMlp { intermediate_size } => {
                 use TensorRole::{MlpDown, MlpGate, MlpUp};
@@ -180,18 +193,20 @@ impl BlockSpec {
         }
         match residual {
             Residual::AltUp(spec) => altup(&mut needs, &spec, &self.norm, hidden),
-            Residual::ScaledSandwich { input } => {
+            Residual::ScaledSandwich { input, beside } => {
+                if let Some(mlp) = beside {
+                    use TensorRole::{DenseOutNorm, ExpertsOutNorm};
+                    dense_mlp(&mut needs, &mlp, &self.norm, hidden);
+                    for role in [DenseOutNorm, ExpertsOutNorm] {
+                        needs.norm(role, &self.norm, hidden);
+                    }
+                }
                 if let Some(input) = input {
                     layer_input(&mut needs, &input, &self.norm, hidden);
                 }
                 needs.tensor(TensorRole::LayerScale.weight(), &[1]);
             }
-            Residual::DenseBetween(mlp) => {
-                use TensorRole::{DenseNorm, MlpDown, MlpGate, MlpUp};
-                needs.norm(DenseNorm, &self.norm, hidden);
-                let roles = [MlpGate, MlpUp, MlpDown];
-                feed_forward(&mut needs, mlp.intermediate_size, mlp.bias, hidden, true, roles);
-            }
+            Residual::DenseBetween(mlp) => dense_mlp(&mut needs, &mlp, &self.norm, hidden),
             Residual::Shortcut(mlp) => {
                 use TensorRole::{MlpDown, MlpGate, MlpUp};
                 let roles = [MlpGate, MlpUp, MlpDown];
@@ -209,6 +224,13 @@ impl BlockSpec {
         }
         needs.0
     }
+}
+
+/// A dense gated MLP in a layer with experts, with the norm of its input.
+fn dense_mlp(needs: &mut Needs, mlp: &MlpSpec, norm: &NormSpec, hidden: usize) {
+    use TensorRole::{DenseNorm, MlpDown, MlpGate, MlpUp};
+    needs.norm(DenseNorm, norm, hidden);
+    feed_forward(needs, mlp.intermediate_size, mlp.bias, hidden, true, [MlpGate, MlpUp, MlpDown]);
 }
 
 /// The streams after the first, counted from zero.
@@ -241,7 +263,8 @@ fn layer_input(needs: &mut Needs, spec: &LayerInputSpec, norm: &NormSpec, hidden
 
 fn moe(needs: &mut Needs, spec: &MoeSpec, hidden: usize) {
     use TensorRole::{ExpertDown, ExpertGate, ExpertUp};
-    use TensorRole::{ExpertSum, Router, RouterCorrection, SharedDown, SharedGate, SharedScale, SharedUp};
+    use TensorRole::{ExpertSum, Router, RouterCorrection, RouterInputNorm, RouterScales};
+    use TensorRole::{SharedDown, SharedGate, SharedScale, SharedUp};
     let choices = spec.num_experts + spec.router.idle_experts();
     let input = spec.router.network.map_or(hidden, |network| network.width);
     if let Some(network) = &spec.router.network {
@@ -254,9 +277,15 @@ fn moe(needs: &mut Needs, spec: &MoeSpec, hidden: usize) {
         needs.linear(RouterFirst, network.width, network.width, true);
         needs.linear(RouterSecond, network.width, network.width, true);
     }
+    if let RouterInput::Stream { norm } = &spec.router.input {
+        needs.norm(RouterInputNorm, norm, hidden);
+    }
     needs.linear(Router, choices, input, spec.router.bias);
     if spec.router.correction {
         needs.tensor(RouterCorrection.weight(), &[choices]);
+    }
+    if spec.router.learned_scales {
+        needs.tensor(RouterScales.weight(), &[choices]);
     }
     if spec.bias {
         needs.tensor(ExpertSum.bias(), &[hidden]);

@@ -113,6 +113,8 @@ impl LoadOp {
 pub struct WeightSource {
     /// Names to look for; the first that the checkpoint has is taken.
     pub names: Vec<String>,
+    /// Tensors whose rows follow those of the named one, before any step: several that are stored apart are one.
+    pub rest: Vec<String>,
     /// Steps from the stored tensor, first to last.
     pub ops: Vec<LoadOp>,
     /// How long it stays.
@@ -120,6 +122,11 @@ pub struct WeightSource {
 }
 
 impl WeightSource {
+    fn new(names: &[&str], ops: &[LoadOp]) -> Self {
+        let names = names.iter().map(|name| (*name).to_string()).collect();
+        Self { names, rest: Vec::new(), ops: ops.to_vec(), residency: Residency::PerLayer }
+    }
+
     /// The shape that must be stored for `shape` to come out of all steps.
     pub fn stored_shape(&self, shape: &[usize]) -> Vec<usize> {
         self.ops.iter().rev().fold(shape.to_vec(), |shape, op| op.stored_shape(shape))
@@ -213,16 +220,19 @@ impl StackMap {
     /// Maps one tensor to the first of `names` that the checkpoint has. A later call for the same tensor replaces
     /// an earlier one, so that an architecture can state its differences from a base.
     pub fn tensor(&mut self, key: TensorKey, names: &[&str], ops: &[LoadOp]) -> &mut Self {
-        let names = names.iter().map(|name| (*name).to_string()).collect();
-        self.insert(key, WeightSource { names, ops: ops.to_vec(), residency: Residency::PerLayer })
+        self.insert(key, WeightSource::new(names, ops))
+    }
+
+    /// Maps one tensor to steps from several that are stored apart, joined row after row.
+    pub fn joined(&mut self, key: TensorKey, names: &[&str], ops: &[LoadOp]) -> &mut Self {
+        let (first, rest) = names.split_at(names.len().min(1));
+        let rest = rest.iter().map(|name| (*name).to_string()).collect();
+        self.insert(key, WeightSource { rest, ..WeightSource::new(first, ops) })
     }
 
     /// Maps one tensor that several layers share: it is read once and kept.
     pub fn pinned(&mut self, key: TensorKey, name: &str) -> &mut Self {
-        self.insert(
-            key,
-            WeightSource { names: vec![name.into()], ops: Vec::new(), residency: Residency::Pinned },
-        )
+        self.insert(key, WeightSource { residency: Residency::Pinned, ..WeightSource::new(&[name], &[]) })
     }
 
     fn insert(&mut self, key: TensorKey, source: WeightSource) -> &mut Self {
@@ -243,7 +253,7 @@ impl WeightMap {
     pub fn source(&self, place: Place, key: TensorKey, prefix: &str) -> Option<WeightSource> {
         let map = place.stack().map_or(Some(&self.head), |stack| self.stacks.get(stack))?;
         let mut source = map.find(key)?.clone();
-        for name in &mut source.names {
+        for name in source.names.iter_mut().chain(&mut source.rest) {
             *name = name.replace("{prefix}", prefix);
             if let Place::Layer { layer, .. } = place {
                 *name = name.replace("{layer}", &layer.to_string());

@@ -267,6 +267,12 @@ pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, hidden: u64) ->
             let (q, v) = (a.num_heads * a.head_dim, a.num_heads * a.value_dim);
             2 * q + 2 * a.num_kv_heads * (a.head_dim + a.value_dim) + v
         }
+        Mixer::Differential(d) => {
+            let a = &d.attention;
+            // Queries and keys, values before and after they are put side by side, what is seen, and the difference.
+            2 * a.num_heads * (a.head_dim + 2 * a.value_dim)
+                + a.num_kv_heads * (2 * a.head_dim + 6 * a.value_dim)
+        }
         Mixer::AttentionExperts(e) => {
             let a = &e.attention;
             let (q, v) = (a.num_heads * a.head_dim, a.num_heads * a.value_dim);
@@ -292,6 +298,8 @@ pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, hidden: u64) ->
         // What goes in and its three parts, their product, and what is mixed.
         Mixer::ShortConv(_) => 9 * hidden as usize,
         Mixer::Mamba1(m) => 7 * m.inner_size + 3 * (m.dt_rank + 2 * m.state_size),
+        // The branches and gates, and state and product of decays before and after a step of their doubling.
+        Mixer::RgLru(r) => 12 * r.width,
     };
     let ffn = match &block.ffn {
         None => 0,
@@ -299,6 +307,7 @@ pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, hidden: u64) ->
         // Gate and up; their product takes the place of the gate.
         Some(Ffn::GatedMlp(mlp)) => 3 * mlp.intermediate_size,
         Some(Ffn::SparseGatedMlp(sparse)) => 6 * sparse.mlp.intermediate_size,
+        Some(Ffn::ClampedGatedMlp(mlp)) => 4 * mlp.intermediate_size,
         Some(Ffn::NormedGatedMlp(normed)) => 4 * normed.mlp.intermediate_size,
         Some(Ffn::XieluMlp { intermediate_size }) => 6 * intermediate_size,
         Some(Ffn::Moe(moe)) => {
@@ -307,7 +316,9 @@ pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, hidden: u64) ->
         }
     };
     let between = match block.residual {
-        Residual::DenseBetween(mlp) => 4 * mlp.intermediate_size,
+        Residual::DenseBetween(mlp) | Residual::ScaledSandwich { beside: Some(mlp), .. } => {
+            4 * mlp.intermediate_size
+        }
         // What the experts see waits beside it.
         Residual::Shortcut(mlp) => 4 * mlp.intermediate_size + hidden as usize,
         _ => 0,

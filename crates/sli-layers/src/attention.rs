@@ -8,6 +8,7 @@ use crate::alibi::AlibiBias;
 use crate::backend::SliBackend;
 use crate::carried::Carried;
 use crate::context::{ChunkContext, EncoderOutput};
+use crate::key_bias::KeyBias;
 use crate::linear::Linear;
 use crate::norm::Norm;
 use crate::qk_norm::QkNorms;
@@ -31,6 +32,7 @@ pub struct AttentionLayer<B: SliBackend> {
     output_norm: Option<Norm<B>>,
     gate: Option<Linear<B>>,
     relative_bias: Option<RelativeBias>,
+    key_bias: Option<KeyBias<B>>,
     /// A logit per head that takes part in the denominator only.
     sinks: Option<Vec<f32>>,
 }
@@ -67,6 +69,11 @@ impl<B: SliBackend> AttentionLayer<B> {
         if let PositionSpec::RelativeBias { max_distance, bidirectional, .. } = spec.position {
             let table = tensors.weight(TensorRole::RelativeBias)?;
             layer.relative_bias = Some(RelativeBias::new(table, max_distance, bidirectional));
+        }
+        if let Mask::Dynamic { most, window } = spec.mask {
+            // A window has no more keys than are seen.
+            let most = window.map_or(most, |_| usize::MAX);
+            layer.key_bias = Some(KeyBias::load(spec.bias.value, most, tensors, precision, device)?);
         }
         Ok(layer)
     }
@@ -106,6 +113,7 @@ impl<B: SliBackend> AttentionLayer<B> {
             output_norm: None,
             gate: None,
             relative_bias: None,
+            key_bias: None,
         })
     }
 
@@ -126,8 +134,11 @@ impl<B: SliBackend> AttentionLayer<B> {
         if let Some(temperature) = spec.temperature {
             query = query * context.per_position(|position| temperature.factor(position) as f32);
         }
-        let mixed = match &spec.mask {
-            Mask::Prompt(prompt) => self.attend_prompts(*prompt, query, key, value, context),
+        let mixed = match (&spec.mask, &self.key_bias) {
+            (Mask::Prompt(prompt), _) => self.attend_prompts(*prompt, query, key, value, context),
+            (_, Some(bias)) => {
+                bias.attend(&self.kernel(Bias::None), query, key, value, context.offsets, self.precision)
+            }
             _ => self.attend(query, key, value, context.offsets, context.offsets, context.longest_sample()),
         };
         let mixed = match &self.output_norm {
@@ -203,9 +214,6 @@ impl<B: SliBackend> AttentionLayer<B> {
     /// The angles of each token, where queries and keys are rotated.
     fn rotation(&self, context: &ChunkContext<'_, B>) -> Option<RopeTable> {
         match &self.spec.position {
-            PositionSpec::Rope(rope) => {
-                Some(context.rope.for_tokens(rope, context.offsets, context.positions))
-            }
             PositionSpec::RopeInBlocks { rope, prompt } => {
                 let (text, answer) =
                     block_positions(context.samples().map(|ids| (ids.len(), span(prompt, ids))));
@@ -213,7 +221,7 @@ impl<B: SliBackend> AttentionLayer<B> {
                     |positions: &[u32]| context.rope.for_tokens(rope, context.offsets, Some(positions));
                 Some(table(&text).beside(&table(&answer)))
             }
-            PositionSpec::None | PositionSpec::Alibi(_) | PositionSpec::RelativeBias { .. } => None,
+            position => context.rotation(position),
         }
     }
 
@@ -299,9 +307,14 @@ impl<B: SliBackend> AttentionLayer<B> {
 /// Which keys a query sees, as the kernel says it.
 pub(crate) fn kernel_mask(mask: Mask) -> sli_kernels::Mask {
     match mask {
-        Mask::Causal | Mask::Prompt(_) => sli_kernels::Mask::Causal,
-        Mask::Sliding { window } => sli_kernels::Mask::CausalWindow(window),
+        Mask::Causal | Mask::Prompt(_) | Mask::Dynamic { window: None, .. } => sli_kernels::Mask::Causal,
+        Mask::Sliding { window } | Mask::Dynamic { window: Some(window), .. } => {
+            sli_kernels::Mask::CausalWindow(window)
+        }
         Mask::Chunked { size } => sli_kernels::Mask::Chunked(size),
+        Mask::Strided { block, local, stride, shift } => {
+            sli_kernels::Mask::Strided { block, local, stride, shift }
+        }
         Mask::Bidirectional => sli_kernels::Mask::Bidirectional,
         Mask::BidirectionalSliding { reach } => sli_kernels::Mask::BidirectionalWindow(reach),
     }

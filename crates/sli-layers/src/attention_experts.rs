@@ -1,7 +1,7 @@
 //! Mixtures of attention heads over packed samples (Zhang et al. 2022; Shen et al. 2024, JetMoE).
 
 use burn::tensor::{Device, Tensor};
-use sli_core::{AttentionExpertsSpec, PositionSpec, Result, TensorRole};
+use sli_core::{AttentionExpertsSpec, Result, TensorRole};
 use sli_kernels::{Attention, Bias, Mask, Precision};
 use sli_moe::{ExpertRows, route};
 
@@ -54,12 +54,7 @@ impl<B: SliBackend> AttentionExpertsLayer<B> {
     /// [tokens, hidden] -> [tokens, hidden], each sample looking at itself.
     pub(crate) fn forward(&self, x: Tensor<B, 2>, context: &ChunkContext<'_, B>) -> Tensor<B, 2> {
         let spec = &self.spec.attention;
-        let table = match &spec.position {
-            PositionSpec::Rope(rope) => {
-                Some(context.rope.for_tokens(rope, context.offsets, context.positions))
-            }
-            _ => None,
-        };
+        let table = context.rotation(&spec.position);
         let rotated = |x, heads| match &table {
             Some(table) => B::rotate(x, heads, table),
             None => x,

@@ -7,6 +7,7 @@ use sli_kernels::Precision;
 use crate::altup::AltUp;
 use crate::attention::AttentionLayer;
 use crate::backend::SliBackend;
+use crate::beside::BesideExperts;
 use crate::carried::Carried;
 use crate::context::ChunkContext;
 use crate::layer_input::LayerInput;
@@ -27,6 +28,7 @@ pub struct Block<B: SliBackend> {
     /// The dense network between the mixer and the experts.
     dense: Option<(Mlp<B>, Branch<B>)>,
     shortcut: Option<Box<Shortcut<B>>>,
+    beside: Option<Box<BesideExperts<B>>>,
     altup: Option<Box<AltUp<B>>>,
     end: Option<LayerEnd<B>>,
     precision: Precision,
@@ -108,6 +110,11 @@ impl<B: SliBackend> Block<B> {
                 let mlp = Mlp::gated(&normed.mlp, tensors, roles, precision, device)?;
                 Some(FfnLayer::Mlp(mlp.normed(normed.norm, tensors, device)?))
             }
+            Some(Ffn::ClampedGatedMlp(mlp)) => {
+                use TensorRole::{MlpDown, MlpGate, MlpUp};
+                let roles = [MlpGate, MlpUp, MlpDown];
+                Some(FfnLayer::Mlp(Mlp::clamped(mlp, tensors, roles, precision, device)?))
+            }
             Some(Ffn::XieluMlp { .. }) => Some(FfnLayer::Mlp(Mlp::xielu(tensors, precision, device)?)),
             Some(Ffn::Moe(moe)) => {
                 Some(FfnLayer::Moe(Box::new(MoeLayer::new(moe, tensors, precision, device)?)))
@@ -130,8 +137,14 @@ impl<B: SliBackend> Block<B> {
             Residual::AltUp(altup) => Some(Box::new(AltUp::load(altup, spec, tensors, precision, device)?)),
             _ => None,
         };
+        let beside = match &spec.residual {
+            Residual::ScaledSandwich { beside: Some(mlp), .. } => {
+                Some(Box::new(BesideExperts::load(mlp, spec.norm, tensors, precision, device)?))
+            }
+            _ => None,
+        };
         let end = match spec.residual {
-            Residual::ScaledSandwich { input } if part.has_feed_forward() => {
+            Residual::ScaledSandwich { input, .. } if part.has_feed_forward() => {
                 let load = |input| LayerInput::load(input, spec.norm, tensors, precision, device);
                 let scale = tensors.weight(TensorRole::LayerScale)?.to_f32()[0];
                 Some(LayerEnd { input: input.map(load).transpose()?, scale })
@@ -142,6 +155,7 @@ impl<B: SliBackend> Block<B> {
             residual: spec.residual,
             dense,
             shortcut,
+            beside,
             altup,
             end,
             mixer,
@@ -242,6 +256,10 @@ impl<B: SliBackend> Block<B> {
     /// The hidden state of a chunk whose experts have all been applied.
     pub fn finish(&self, pending: PendingExperts<B>, carried: &mut Carried<B>) -> Tensor<B, 2> {
         let (residual, sum) = pending.into_parts();
+        let sum = match &self.beside {
+            Some(beside) => beside.join(residual.clone(), sum),
+            None => sum,
+        };
         let x = match &self.ffn {
             Some((_, branch)) => branch.join(residual, sum),
             None => residual,

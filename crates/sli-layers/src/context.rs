@@ -1,9 +1,10 @@
 //! What a block needs to know about the chunk that goes through it.
 
 use burn::tensor::{Device, Tensor};
+use sli_core::PositionSpec;
 
 use crate::backend::SliBackend;
-use crate::rope::RopeCache;
+use crate::rope::{RopeCache, RopeTable};
 
 /// A chunk: whole samples laid end to end.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,14 @@ impl<B: SliBackend> ChunkContext<'_, B> {
     /// The tokens of each sample.
     pub(crate) fn samples(&self) -> impl Iterator<Item = &[u32]> {
         self.offsets.windows(2).map(|pair| &self.tokens[pair[0]..pair[1]])
+    }
+
+    /// The angles of each token, where queries and keys are rotated as a whole.
+    pub(crate) fn rotation(&self, position: &PositionSpec) -> Option<RopeTable> {
+        match position {
+            PositionSpec::Rope(rope) => Some(self.rope.for_tokens(rope, self.offsets, self.positions)),
+            _ => None,
+        }
     }
 
     /// A value for each token, made from its position: [tokens, 1].

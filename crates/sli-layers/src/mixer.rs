@@ -12,8 +12,10 @@ use crate::context::ChunkContext;
 use crate::convolved_attention::ConvolvedAttentionLayer;
 use crate::decayed_attention::DecayedAttentionLayer;
 use crate::delta::DeltaNetLayer;
+use crate::differential::DifferentialLayer;
 use crate::mamba::MambaLayer;
 use crate::mla::MlaLayer;
+use crate::rg_lru::RgLruLayer;
 use crate::short_conv::ShortConvLayer;
 use crate::tensors::LayerTensors;
 
@@ -21,6 +23,7 @@ use crate::tensors::LayerTensors;
 #[derive(Clone, Debug)]
 pub(crate) enum MixerLayer<B: SliBackend> {
     Attention(Box<AttentionLayer<B>>),
+    Differential(Box<DifferentialLayer<B>>),
     AttentionExperts(Box<AttentionExpertsLayer<B>>),
     ConvolvedAttention(Box<ConvolvedAttentionLayer<B>>),
     DecayedAttention(Box<DecayedAttentionLayer<B>>),
@@ -28,6 +31,7 @@ pub(crate) enum MixerLayer<B: SliBackend> {
     DeltaNet(Box<DeltaNetLayer<B>>),
     Mamba1(Box<MambaLayer<B>>),
     ShortConv(Box<ShortConvLayer<B>>),
+    RgLru(Box<RgLruLayer<B>>),
 }
 
 impl<B: SliBackend> MixerLayer<B> {
@@ -45,6 +49,12 @@ impl<B: SliBackend> MixerLayer<B> {
             Mixer::Attention(attention) => {
                 Self::Attention(Box::new(AttentionLayer::new(attention, tensors, precision, device)?))
             }
+            Mixer::Differential(differential) => Self::Differential(Box::new(DifferentialLayer::new(
+                differential,
+                tensors,
+                precision,
+                device,
+            )?)),
             Mixer::AttentionExperts(experts) => Self::AttentionExperts(Box::new(AttentionExpertsLayer::new(
                 experts, tensors, precision, device,
             )?)),
@@ -64,6 +74,7 @@ impl<B: SliBackend> MixerLayer<B> {
             Mixer::ShortConv(conv) => {
                 Self::ShortConv(Box::new(ShortConvLayer::new(conv, tensors, precision, device)?))
             }
+            Mixer::RgLru(lru) => Self::RgLru(Box::new(RgLruLayer::new(lru, tensors, precision, device)?)),
         })
     }
 
@@ -76,6 +87,7 @@ impl<B: SliBackend> MixerLayer<B> {
     ) -> Tensor<B, 2> {
         match self {
             Self::Attention(attention) => attention.forward(input, carried, context),
+            Self::Differential(differential) => differential.forward(input, context),
             Self::AttentionExperts(experts) => experts.forward(input, context),
             Self::ConvolvedAttention(convolved) => convolved.forward(input, context),
             Self::DecayedAttention(decayed) => decayed.forward(input, context),
@@ -83,6 +95,7 @@ impl<B: SliBackend> MixerLayer<B> {
             Self::DeltaNet(delta) => delta.forward(input, context),
             Self::Mamba1(mamba) => mamba.forward(input, context),
             Self::ShortConv(conv) => conv.forward(input, context),
+            Self::RgLru(lru) => lru.forward(input, context),
         }
     }
 }

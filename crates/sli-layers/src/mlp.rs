@@ -1,7 +1,7 @@
 //! Multi-layer perceptrons, plain and gated.
 
 use burn::tensor::{Device, Tensor};
-use sli_core::{ExpertSpec, MlpSpec, NormSpec, Result, TensorRole};
+use sli_core::{ClampedMlpSpec, ExpertSpec, MlpSpec, NormSpec, Result, TensorRole};
 use sli_kernels::{Activation, Precision};
 
 use crate::backend::SliBackend;
@@ -91,12 +91,25 @@ impl<B: SliBackend> Mlp<B> {
         match spec {
             ExpertSpec::Gated(mlp) => Self::gated(mlp, tensors, [gate, up, down], precision, device),
             ExpertSpec::Plain(mlp) => Self::plain(mlp, tensors, [up, down], precision, device),
-            ExpertSpec::Clamped { limit, alpha, bias, .. } => {
-                let linear = |role| Linear::new(tensors, role, *bias, precision, device);
-                let gate = Gate::Clamped { gate: linear(gate)?, limit: *limit as f32, alpha: *alpha as f32 };
-                Ok(Self { gate, up: linear(up)?, norm: None, down: linear(down)? })
-            }
+            ExpertSpec::Clamped(mlp) => Self::clamped(mlp, tensors, [gate, up, down], precision, device),
         }
+    }
+
+    /// A gated MLP whose gate and up are kept within bounds, under the roles of gate, up and down.
+    ///
+    /// # Errors
+    /// When a tensor was not loaded.
+    pub fn clamped(
+        spec: &ClampedMlpSpec,
+        tensors: &LayerTensors,
+        [gate, up, down]: [TensorRole; 3],
+        precision: Precision,
+        device: &Device<B>,
+    ) -> Result<Self> {
+        let linear = |role| Linear::new(tensors, role, spec.bias, precision, device);
+        let (limit, alpha) = (spec.limit as f32, spec.alpha as f32);
+        let gate = Gate::Clamped { gate: linear(gate)?, limit, alpha };
+        Ok(Self { gate, up: linear(up)?, norm: None, down: linear(down)? })
     }
 
     /// The same with most of the gate's values cut off.

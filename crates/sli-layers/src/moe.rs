@@ -17,6 +17,8 @@ use crate::tensors::LayerTensors;
 pub struct MoeLayer<B: SliBackend> {
     spec: MoeSpec,
     router: Router<B>,
+    /// What the weight of each choice is multiplied by.
+    scales: Option<Vec<f32>>,
     correction: Option<Vec<f32>>,
     /// What is added to the sum, `[hidden]`.
     bias: Option<Tensor<B, 1>>,
@@ -61,13 +63,15 @@ impl<B: SliBackend> MoeLayer<B> {
         device: &Device<B>,
     ) -> Result<Self> {
         let router = Router::new(&spec.router, tensors, device)?;
-        let correction = match spec.router.correction {
-            true => Some(tensors.weight(TensorRole::RouterCorrection)?.to_f32().into_owned()),
-            false => None,
+        let per_choice = |present: bool, role| {
+            let weight = present.then(|| tensors.weight(role)).transpose();
+            weight.map(|weight| weight.map(|weight| weight.to_f32().into_owned()))
         };
+        let correction = per_choice(spec.router.correction, TensorRole::RouterCorrection)?;
+        let scales = per_choice(spec.router.learned_scales, TensorRole::RouterScales)?;
         let shared = SharedExpert::new(spec, tensors, precision, device)?;
         let bias = tensors.bias_if(TensorRole::ExpertSum, spec.bias)?.map(|bias| vector(bias, device));
-        Ok(Self { spec: spec.clone(), router, correction, bias, shared })
+        Ok(Self { spec: spec.clone(), router, scales, correction, bias, shared })
     }
 
     /// Chooses the experts of each token of `input` (the normalised hidden state), and begins their sum with what
@@ -79,11 +83,14 @@ impl<B: SliBackend> MoeLayer<B> {
         carried: &mut Carried<B>,
         offsets: &[usize],
     ) -> PendingExperts<B> {
-        let logits = B::to_host(self.router.forward(input.clone(), carried));
+        let logits = B::to_host(self.router.forward(&input, &residual, carried));
         let spec = &self.spec;
         let mut routing = route(&logits, &spec.router, self.correction.as_deref(), spec.num_experts);
         if let Some(capacity) = spec.router.capacity {
             routing.limit(capacity, offsets);
+        }
+        if let Some(scales) = &self.scales {
+            routing.scale(scales);
         }
         let mut sum = match &self.shared {
             Some(shared) => shared.forward(input.clone()),

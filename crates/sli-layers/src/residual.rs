@@ -3,28 +3,31 @@
 use burn::tensor::{Device, Tensor};
 use sli_core::{BlockSpec, Residual, Result, Shares, TensorRole};
 
-use crate::backend::SliBackend;
+use crate::backend::{SliBackend, vector};
 use crate::norm::Norm;
 use crate::stretch::Stretch;
 use crate::tensors::LayerTensors;
 
 /// The norms around a branch f: x -> sum(past + scale * output(f(input(x)))), where each is the identity unless the
-/// layer's [`Residual`] has it. What goes past the branch is x itself, or a multiple of what goes into it.
+/// layer's [`Residual`] has it. What goes past the branch is x itself, or weighted, or a multiple of what goes into
+/// it.
 #[derive(Clone, Debug)]
 pub(crate) struct Branch<B: SliBackend> {
     input: Option<Norm<B>>,
     output: Option<Norm<B>>,
     scale: Option<f64>,
     sum: Option<Norm<B>>,
-    past: Past,
+    past: Past<B>,
     /// Of what comes out of the branch, and of what goes past it.
     stretches: Option<[Stretch<B>; 2]>,
 }
 
 /// What goes past a branch.
-#[derive(Clone, Copy, Debug)]
-enum Past {
+#[derive(Clone, Debug)]
+enum Past<B: SliBackend> {
     Stream,
+    /// Times a vector.
+    Weighted(Tensor<B, 1>),
     ScaledInput(f64),
 }
 
@@ -66,7 +69,14 @@ impl<B: SliBackend> Branch<B> {
                 _ => None,
             },
             sum: load(residual.norms_sum(), norm)?,
-            past: shares.map_or(Past::Stream, |shares| Past::ScaledInput(shares.past)),
+            past: match (residual, shares) {
+                (Residual::WeightedPreNorm, _) => {
+                    let skip = if is_mixer { TensorRole::MixerSkip } else { TensorRole::FfnSkip };
+                    Past::Weighted(vector(tensors.weight(skip)?, device))
+                }
+                (_, Some(shares)) => Past::ScaledInput(shares.past),
+                _ => Past::Stream,
+            },
             stretches: match residual {
                 Residual::StretchedPreNorm => Some([stretch(stretches[0])?, stretch(stretches[1])?]),
                 _ => None,
@@ -77,9 +87,10 @@ impl<B: SliBackend> Branch<B> {
     /// What goes past the branch, and what goes into it.
     pub(crate) fn enter(&self, x: Tensor<B, 2>) -> (Tensor<B, 2>, Tensor<B, 2>) {
         let input = normed(self.input.as_ref(), x.clone());
-        match self.past {
+        match &self.past {
             Past::Stream => (x, input),
-            Past::ScaledInput(scale) => (input.clone() * scale, input),
+            Past::Weighted(weight) => (x * weight.clone().unsqueeze(), input),
+            Past::ScaledInput(scale) => (input.clone() * *scale, input),
         }
     }
 

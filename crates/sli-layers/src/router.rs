@@ -1,7 +1,7 @@
 //! From the normalised hidden state to a logit for each expert.
 
 use burn::tensor::{Device, Tensor};
-use sli_core::{Result, RouterNetwork, RouterSpec, TensorRole};
+use sli_core::{Result, RouterInput, RouterNetwork, RouterSpec, TensorRole};
 use sli_kernels::{Activation, Precision};
 
 use crate::backend::{SliBackend, vector};
@@ -13,9 +13,11 @@ use crate::tensors::LayerTensors;
 /// Under which the state of a router is carried to the next layer's.
 const STATE: &str = "router";
 
-/// A router with its weights: a matrix, and perhaps a network before it.
+/// A router with its weights: a matrix, and perhaps a norm or a network before it.
 #[derive(Clone, Debug)]
 pub(crate) struct Router<B: SliBackend> {
+    /// Of the residual stream, where the router sees that.
+    stream_norm: Option<Norm<B>>,
     network: Option<Network<B>>,
     output: Linear<B>,
 }
@@ -38,11 +40,26 @@ impl<B: SliBackend> Router<B> {
         // Routing is f32 always: a rounded logit could choose another expert.
         let output = Linear::new(tensors, TensorRole::Router, spec.bias, Precision::F32, device)?;
         let network = spec.network.map(|network| Network::new(&network, tensors, device)).transpose()?;
-        Ok(Self { network, output })
+        let stream_norm = match spec.input {
+            RouterInput::Experts => None,
+            RouterInput::Stream { norm } => {
+                Some(Norm::load(norm, tensors, TensorRole::RouterInputNorm, device)?)
+            }
+        };
+        Ok(Self { stream_norm, network, output })
     }
 
-    /// [tokens, hidden] -> [tokens, choices].
-    pub(crate) fn forward(&self, x: Tensor<B, 2>, carried: &mut Carried<B>) -> Tensor<B, 2> {
+    /// From what goes into the experts and from the residual stream, [tokens, hidden], to [tokens, choices].
+    pub(crate) fn forward(
+        &self,
+        input: &Tensor<B, 2>,
+        stream: &Tensor<B, 2>,
+        carried: &mut Carried<B>,
+    ) -> Tensor<B, 2> {
+        let x = match &self.stream_norm {
+            Some(norm) => norm.forward(stream.clone()) * (stream.dims()[1] as f64).powf(-0.5),
+            None => input.clone(),
+        };
         self.output.forward(match &self.network {
             Some(network) => network.forward(x, carried),
             None => x,

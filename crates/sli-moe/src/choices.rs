@@ -59,6 +59,13 @@ impl Routing {
         choices.map(|(i, (expert, weight))| ((i / self.top_k) as u32, *expert, *weight))
     }
 
+    /// Multiplies the weight of each choice by what belongs to it.
+    pub fn scale(&mut self, by_choice: &[f32]) {
+        for (expert, weight) in self.experts.iter().zip(&mut self.weights) {
+            *weight *= by_choice[*expert as usize];
+        }
+    }
+
     /// Takes the weight of choices for which the expert has no place left: of each sample, which owns the tokens between
     /// two neighbours of `offsets`, it takes the first `capacity` tokens.
     pub fn limit(&mut self, capacity: usize, offsets: &[usize]) {

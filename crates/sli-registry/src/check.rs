@@ -57,6 +57,13 @@ fn check_block(block: &BlockSpec) -> Result<(), String> {
     }
     match &block.mixer {
         Mixer::Attention(attention) => check_attention(attention)?,
+        Mixer::Differential(spec) => {
+            check_attention(&spec.attention)?;
+            check_norm(&spec.norm)?;
+            if !spec.attention.num_kv_heads.is_multiple_of(2) {
+                return Err(format!("{} key heads have no halves", spec.attention.num_kv_heads));
+            }
+        }
         Mixer::AttentionExperts(experts) => {
             check_attention(&experts.attention)?;
             let (top_k, num_experts) = (experts.router.top_k, experts.num_experts);
@@ -77,6 +84,12 @@ fn check_block(block: &BlockSpec) -> Result<(), String> {
         Mixer::Mamba1(_) => {}
         Mixer::ShortConv(conv) if (1..=MAX_CONVOLUTION).contains(&conv.width) => {}
         Mixer::ShortConv(conv) => return Err(format!("a convolution over {} tokens", conv.width)),
+        Mixer::RgLru(lru) => {
+            let (width, blocks) = (lru.width, lru.num_blocks);
+            if blocks == 0 || width == 0 || !width.is_multiple_of(blocks) {
+                return Err(format!("{width} channels cannot be shared out over {blocks} blocks"));
+            }
+        }
     }
     block.cross_attention.as_ref().map_or(Ok(()), check_attention)
 }
@@ -95,7 +108,19 @@ fn check_attention(spec: &AttentionSpec) -> Result<(), String> {
     if spec.clip.is_some_and(|clip| clip <= 0.0) {
         return Err("a clip of projections that is not positive leaves nothing of them".into());
     }
-    if let Mask::Sliding { window: 0 } | Mask::Chunked { size: 0 } = spec.mask {
+    if let Mask::Dynamic { most, window: Some(window) } = spec.mask
+        && window > most
+    {
+        return Err(format!("of a window of {window} keys not only {most} can be seen"));
+    }
+    if let Mask::Sliding { window: 0 }
+    | Mask::Chunked { size: 0 }
+    | Mask::Dynamic { most: 0, .. }
+    | Mask::Dynamic { window: Some(0), .. }
+    | Mask::Strided { block: 0, .. }
+    | Mask::Strided { local: 0, .. }
+    | Mask::Strided { stride: 0, .. } = spec.mask
+    {
         return Err("an attention window of 0 sees nothing".into());
     }
     if let Some(Temperature::LogLength { original_length: 0 | 1 }) = spec.temperature {

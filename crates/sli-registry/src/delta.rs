@@ -43,13 +43,14 @@ pub(crate) fn delta_of(spec: &ModelSpec) -> Option<&DeltaNetSpec> {
     })
 }
 
-/// Convolutions of queries, keys and values in one tensor, row after row.
-pub(crate) fn fused_convolutions(map: &mut StackMap, name: &str, delta: &DeltaNetSpec) {
+/// Convolutions of queries, keys and values in one tensor, row after row, or in several of which no end is an end of
+/// theirs.
+pub(crate) fn fused_convolutions(map: &mut StackMap, names: &[&str], delta: &DeltaNetSpec) {
     use TensorRole::{DeltaConvK, DeltaConvQ, DeltaConvV};
     let (keys, values) = (delta.key_width(), delta.value_width());
     for (role, start) in [(DeltaConvQ, 0), (DeltaConvK, keys), (DeltaConvV, 2 * keys)] {
         let rows = LoadOp::TakeRows { groups: 1, block: 2 * keys + values, start };
-        map.tensor(role.weight(), &[name], &[LoadOp::DropAxis(1), rows]);
+        map.joined(role.weight(), names, &[LoadOp::DropAxis(1), rows]);
     }
 }
 

@@ -106,10 +106,14 @@ fn scaling(config: &HfConfig, section: &HfConfig) -> Result<RopeScaling> {
         "default" | "mrope" => Ok(RopeScaling::None),
         "linear" => Ok(RopeScaling::Linear { factor: section.f64("factor")? }),
         "proportional" => Ok(RopeScaling::Proportional { pairs: 0, factor: section.f64_or("factor", 1.0)? }),
-        "dynamic" => Ok(RopeScaling::Dynamic {
-            factor: section.f64("factor")?,
-            original_max_positions: config.usize("max_position_embeddings")?,
-        }),
+        "dynamic" => {
+            // What the model takes now is the original length, whatever is said here.
+            section.ignore(&["original_max_position_embeddings"]);
+            Ok(RopeScaling::Dynamic {
+                factor: section.f64("factor")?,
+                original_max_positions: config.usize("max_position_embeddings")?,
+            })
+        }
         "llama3" => Ok(RopeScaling::Llama3 {
             factor: section.f64("factor")?,
             low_freq_factor: section.f64("low_freq_factor")?,

@@ -1,7 +1,7 @@
 //! Rules of single architectures that a snapshot cannot show: what is refused, and what is said about it.
 
 use serde_json::{Value, json};
-use sli_core::{Mask, Mixer, Result, SliError};
+use sli_core::{BlockSpec, KeyValues, Mask, Mixer, PositionSpec, Result, SliError};
 use sli_registry::{ArchitectureRegistry, HfConfig, Resolved};
 
 /// A small model of each architecture, with `changes` applied.
@@ -39,6 +39,8 @@ fn what_is_not_supported_is_named() {
             "'hidden_act' is \"swoosh\", expected the name",
         ),
         ("T5ForConditionalGeneration", json!({"feed_forward_proj": "gated-x"}), "'feed_forward_proj' is"),
+        ("DogeForCausalLM", json!({"is_moe": true}), "'is_moe' is true"),
+        ("RecurrentGemmaForCausalLM", json!({"block_types": ["mamba"]}), "'block_types' is [\"mamba\"]"),
         (
             "LlamaForCausalLM",
             json!({"rope_scaling": {"type": "spiral", "factor": 2}}),
@@ -57,6 +59,17 @@ fn sizes_must_fit_together() {
             "LlamaForCausalLM",
             json!({"num_key_value_heads": 3}),
             "4 query heads cannot be shared out over 3 key heads",
+        ),
+        ("DiffLlamaForCausalLM", json!({"num_key_value_heads": 1}), "1 key heads have no halves"),
+        (
+            "DogeForCausalLM",
+            json!({"sliding_window": 9, "keep_window_size": 8}),
+            "of a window of 9 keys not only 8 can be seen",
+        ),
+        (
+            "RecurrentGemmaForCausalLM",
+            json!({"lru_width": 30}),
+            "30 channels cannot be shared out over 4 blocks",
         ),
         (
             "LlamaForCausalLM",
@@ -110,6 +123,35 @@ fn windows_follow_layer_types_where_they_are_given() {
     assert_eq!(masks, [Mask::Sliding { window: 8 }, Mask::Causal, Mask::Sliding { window: 8 }]);
     let unused = json!({"layer_types": types});
     assert!(message("Qwen3ForCausalLM", unused).contains("no sliding_window is in use"));
+}
+
+/// The last layer of a small model.
+fn last_layer(class: &str, changes: Value) -> BlockSpec {
+    resolve(class, changes).unwrap().spec.stacks[0].layers.last().unwrap().clone()
+}
+
+#[test]
+fn a_null_may_mean_something_else_than_absence() {
+    let scale = |changes: Value| {
+        let sizes = json!({"n_routed_experts": 4, "moe_intermediate_size": 8, "head_dim": 8, "num_key_value_heads": 2});
+        let mut config = sizes.as_object().unwrap().clone();
+        config.extend(changes.as_object().unwrap().clone());
+        match last_layer("MiMoV2FlashForCausalLM", config.into()).mixer {
+            Mixer::Attention(attention) => attention.key_values,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(scale(json!({})), KeyValues::ScaledValues { scale: 0.707 });
+    assert_eq!(scale(json!({"attention_value_scale": null})), KeyValues::ScaledValues { scale: 1.0 });
+
+    let rotates = |changes| match last_layer("OlmoHybridForCausalLM", changes).mixer {
+        Mixer::Attention(attention) => attention.position != PositionSpec::None,
+        other => panic!("{other:?}"),
+    };
+    assert!(rotates(json!({})));
+    assert!(rotates(json!({"rope_parameters": null})));
+    assert!(!rotates(json!({"rope_theta": null})));
+    assert!(!rotates(json!({"rope_parameters": {"rope_theta": null, "rope_type": "default"}})));
 }
 
 #[test]

@@ -101,6 +101,9 @@ fn tell_needs(text: &mut String, weights: &WeightMap, place: Place, needs: Vec<T
         let source = weights.source(place, need.key, "{prefix}");
         let source = source.unwrap_or_else(|| panic!("{place}: no source of {}", need.key));
         let _ = write!(text, "  {} {:?} <- {}", need.key, need.shape, source.names.join(" or "));
+        source.rest.iter().for_each(|name| {
+            let _ = write!(text, " + {name}");
+        });
         let stored = source.stored_shape(&need.shape);
         if !source.ops.is_empty() {
             let _ = write!(text, " {stored:?} {:?}", source.ops);

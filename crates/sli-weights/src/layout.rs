@@ -58,11 +58,14 @@ impl Layout {
                     .ok_or_else(|| wanted("(this architecture has no name for it)".into()))?;
                 let stored = source.names.iter().find_map(|name| names.find(name));
                 let stored = stored.ok_or_else(|| wanted(source.names[0].clone()))?;
+                let find_rest = |name: &String| names.find(name).cloned().ok_or_else(|| wanted(name.clone()));
+                let rest = source.rest.iter().map(find_rest).collect::<Result<_, _>>()?;
                 let scales = scales_name(stored).and_then(|name| names.find(&name));
                 let expert = need.key.role.expert();
                 let scales = scales
                     .map(|scales| ScaleSlot::new(stored, scales.clone(), map.fp8_block, expert, &source.ops));
-                layout.add(place, Slot::new(place, need, stored.clone(), &source, scales.transpose()?)?);
+                layout
+                    .add(place, Slot::new(place, need, stored.clone(), rest, &source, scales.transpose()?)?);
             }
         }
         layout.check_coverage(map, prefix)?;

@@ -20,8 +20,10 @@ use crate::view::View;
 pub struct Slot {
     /// What is needed, in which shape.
     pub need: TensorNeed,
-    /// Where it is stored, whole.
+    /// Where it is stored, whole; of several tensors that are joined, the first, with the shape of all.
     pub stored: StoredTensor,
+    /// The others of these.
+    rest: Vec<StoredTensor>,
     /// Steps from the stored tensor to the needed one, first to last.
     pub ops: Vec<LoadOp>,
     /// How long it stays in memory.
@@ -48,10 +50,12 @@ impl Slot {
     pub(crate) fn new(
         place: Place,
         need: TensorNeed,
-        stored: StoredTensor,
+        mut stored: StoredTensor,
+        rest: Vec<StoredTensor>,
         source: &WeightSource,
         scales: Option<ScaleSlot>,
     ) -> Result<Self> {
+        join_shapes(&mut stored, &rest)?;
         let name = stored.name.clone();
         let stored_dtype = match stored.dtype {
             StoredDtype::Known(dtype) if dtype.is_float() || scales.is_some() => dtype,
@@ -65,7 +69,7 @@ impl Slot {
         let (ops, residency, range) = (source.ops.clone(), source.residency, stored.range.clone());
         let (whole, rows) = (need.shape.clone(), 0..num_rows(&need.shape));
         let scales = scales.map(Box::new);
-        let mut slot = Self { need, stored, ops, residency, range, stored_dtype, whole, rows, scales };
+        let mut slot = Self { need, stored, rest, ops, residency, range, stored_dtype, whole, rows, scales };
         let senseless = |why| {
             let key = slot.need.key;
             SliError::Usage(format!("config.json does not fit tensor '{name}' ({place}, {key}): {why}"))
@@ -107,7 +111,8 @@ impl Slot {
     /// The names of the stored tensors that it needs.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let scales = self.scales.as_ref().map(|scales| scales.stored.name.as_str());
-        std::iter::once(self.stored.name.as_str()).chain(scales)
+        let rest = self.rest.iter().map(|stored| stored.name.as_str());
+        std::iter::once(self.stored.name.as_str()).chain(rest).chain(scales)
     }
 
     /// The slot of some rows of the tensor only.
@@ -130,10 +135,11 @@ impl Slot {
         Ok(slot)
     }
 
-    /// Which bytes are read for it: those of the elements, and those of their scales.
+    /// Which bytes are read for it: those of the elements, of each tensor that is joined, and those of their scales.
     pub(crate) fn file_ranges(&self) -> impl Iterator<Item = FileRange> {
         let scales = self.scales.as_ref().map(|scales| (scales.stored.file, scales.range.clone()));
-        std::iter::once((self.stored.file, self.range.clone())).chain(scales)
+        let rest = self.rest.iter().map(|stored| (stored.file, stored.range.clone()));
+        std::iter::once((self.stored.file, self.range.clone())).chain(rest).chain(scales)
     }
 
     /// Do both become the same tensor?
@@ -147,6 +153,9 @@ impl Slot {
         let shape = self.code_shape();
         let elements = shape.iter().product::<usize>();
         let mut copies = Vec::new();
+        if !self.rest.is_empty() {
+            copies.push(self.stored.shape.iter().product::<usize>() * self.stored_dtype.size());
+        }
         if !self.is_in_order() || !self.range.start.is_multiple_of(self.stored_dtype.size() as u64) {
             copies.push(elements * self.stored_dtype.size());
         }
@@ -162,7 +171,11 @@ impl Slot {
     /// The needed tensor, from the bytes of [`Slot::file_ranges`], the first of which have the alignment that they
     /// have in the file. Shares these where they are in order.
     pub(crate) fn finish(&self, mut read: impl Iterator<Item = Bytes>, memory: &mut Memory) -> HostTensor {
-        let (codes, scales) = (read.next().unwrap_or_default(), read.next());
+        let codes = match self.rest.len() {
+            0 => read.next().unwrap_or_default(),
+            more => self.joined(read.by_ref().take(1 + more), memory),
+        };
+        let scales = read.next();
         let shape = self.code_shape();
         let aligned = (codes.as_ptr() as usize).is_multiple_of(self.stored_dtype.size());
         let view = || self.view().expect("checked when the slot was made");
@@ -182,10 +195,23 @@ impl Slot {
         }
     }
 
+    /// The span that is needed of several stored tensors, one after the other.
+    fn joined(&self, parts: impl Iterator<Item = Bytes>, memory: &mut Memory) -> Bytes {
+        let size = self.stored_dtype.size();
+        let mut out = memory.buffer(self.stored.shape.iter().product::<usize>() * size);
+        let mut end = 0;
+        for part in parts {
+            out[end..end + part.len()].copy_from_slice(&part);
+            end += part.len();
+        }
+        let span = self.view().expect("checked when the slot was made").span();
+        out.into_bytes().slice(span.start * size..span.end * size)
+    }
+
     /// Where each row starts, in bytes from the start of [`Slot::range`]. `None` when rows do not lie in one piece, or
     /// not with all that they need.
     pub(crate) fn row_starts(&self) -> Option<Vec<usize>> {
-        if self.scales.is_some() {
+        if self.scales.is_some() || !self.rest.is_empty() {
             return None;
         }
         let starts = self.view().ok()?.row_starts()?;
@@ -224,7 +250,7 @@ impl Slot {
 
     /// Is all of the stored tensor needed, and nothing done to it?
     fn is_as_stored(&self) -> bool {
-        self.ops.is_empty() && self.rows.len() == num_rows(&self.whole)
+        self.ops.is_empty() && self.rest.is_empty() && self.rows.len() == num_rows(&self.whole)
     }
 
     fn is_in_order(&self) -> bool {
@@ -236,6 +262,9 @@ impl Slot {
             return Ok(self.stored.range.clone());
         }
         let (span, size) = (self.view()?.span(), self.stored_dtype.size());
+        if !self.rest.is_empty() {
+            return Ok(self.stored.range.clone()); // the span is one of all tensors together
+        }
         let start = self.stored.range.start;
         Ok(start + (span.start * size) as u64..start + (span.end * size) as u64)
     }
@@ -258,6 +287,23 @@ impl Slot {
         }
         Ok(if self.rows.len() == num_rows(&self.whole) { view } else { view.rows(self.rows.clone()) })
     }
+}
+
+/// Gives the first of several tensors the shape of all, row after row.
+fn join_shapes(first: &mut StoredTensor, rest: &[StoredTensor]) -> Result<()> {
+    for other in rest {
+        let name = other.name.clone();
+        if other.dtype != first.dtype {
+            return Err(WeightError::Dtype { name, dtype: other.dtype.to_string() }.into());
+        }
+        let fits = other.shape.get(1..) == first.shape.get(1..) && !other.shape.is_empty();
+        if !fits {
+            let (found, expected) = (other.shape.clone(), first.shape.clone());
+            return Err(WeightError::Shape { name, found, expected }.into());
+        }
+        first.shape[0] += other.shape[0];
+    }
+    Ok(())
 }
 
 /// The first dimension. A number without dimensions is one row.

@@ -59,6 +59,37 @@ fn renamed_endings_are_understood() {
 }
 
 #[test]
+fn tensors_that_are_stored_apart_are_joined() {
+    // What is wanted begins in the first tensor and ends in the third.
+    let mut tensors = tensors("", 2);
+    tensors.retain(|tensor| tensor.name != "1.gate.weight");
+    let parts = [("1.first", 2, 0.0), ("1.second", 1, 8.0), ("1.third", 3, 12.0)];
+    tensors.extend(parts.map(|(name, rows, start)| counted(name, &[rows, 4], start)));
+    let (_directory, checkpoint) = checkpoint(&tensors);
+    let mut map = map();
+    let rows = LoadOp::TakeRows { groups: 1, block: 6, start: 1 };
+    let names = ["{layer}.first", "{layer}.second", "{layer}.third"];
+    map.stacks[0].joined(TensorRole::MlpGate.weight(), &names, &[rows]);
+    let spec = spec(2, &Ffn::GatedMlp(mlp()));
+    let error = weight_error(Layout::new(&checkpoint, &spec, &map));
+    assert!(error.to_string().contains("'0.first' is missing"), "{error}");
+
+    tensors.extend(parts.map(|(name, rows, start)| counted(&name.replace('1', "0"), &[rows, 4], start)));
+    tensors.retain(|tensor| tensor.name != "0.gate.weight");
+    let (_directory, checkpoint) = common::checkpoint(&tensors);
+    let layout = Layout::new(&checkpoint, &spec, &map).unwrap();
+    let loaded = layout.load_group(LAYER, Group::Dense).unwrap();
+    let gate = loaded.require(TensorRole::MlpGate.weight()).unwrap();
+    assert_eq!(gate.elements::<f32>(), (4..16).map(|value| value as f32).collect::<Vec<_>>());
+
+    tensors.retain(|tensor| tensor.name != "1.second");
+    tensors.push(counted("1.second", &[1, 3], 0.0));
+    let (_directory, checkpoint) = common::checkpoint(&tensors);
+    let error = weight_error(Layout::new(&checkpoint, &spec, &map));
+    assert!(error.to_string().contains("'1.second' has shape [1, 3]"), "{error}");
+}
+
+#[test]
 fn what_does_not_fit_is_said_before_anything_is_read() {
     let spec = spec(2, &Ffn::GatedMlp(mlp()));
     let layout = |tensors: &[common::Stored], map: &WeightMap| {

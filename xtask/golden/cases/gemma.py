@@ -103,6 +103,43 @@ CASES = {
         },
         legacy={"per_layer_config": None, "global_head_dim": 16, "rope_parameters": GEMMA4_ROPE, "rope_scaling": None},
     ),
+    # The same with experts beside each MLP.
+    "gemma4_experts": Case(
+        "Gemma",
+        "Gemma4ForCausalLM",
+        {key: value for key, value in GEMMA.items() if key != "rope_parameters"}
+        | {
+            "sliding_window": 4,
+            "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+            "rope_parameters": GEMMA4_ROPE,
+            "global_head_dim": 16,
+            "num_kv_shared_layers": 1,
+            "use_double_wide_mlp": True,
+            "hidden_size_per_layer_input": 8,
+            "vocab_size_per_layer_input": 96,
+            "enable_moe_block": True,
+            "num_experts": 6,
+            "top_k_experts": 3,
+            "moe_intermediate_size": 20,
+        },
+        legacy={"per_layer_config": None, "global_head_dim": 16, "rope_parameters": GEMMA4_ROPE, "rope_scaling": None},
+    ),
+    "recurrent_gemma": Case(
+        "Gemma",
+        "RecurrentGemmaForCausalLM",
+        {key: value for key, value in GEMMA.items() if key not in ("head_dim", "max_position_embeddings")}
+        | {
+            "hidden_size": 40,
+            "num_key_value_heads": 1,
+            "lru_width": 24,
+            "conv1d_width": 3,
+            "attention_window_size": 5,
+            "logits_soft_cap": 3.0,
+            "use_cache": False,
+            "block_types": ["recurrent", "attention"],
+            "rope_parameters": rope(500.0, partial_rotary_factor=0.4),
+        },
+    ),
     # Keys that are values, too, in the layers without a window.
     "gemma4_keys_are_values": Case(
         "Gemma",

@@ -122,6 +122,22 @@ CASES = {
         computed=("slope_rate", "query_decay", "key_decay", "diagonal_decay"),
         lengths=(21, 16),
     ),
+    # Without rotations, as released. The last of few layers has attention.
+    "olmo_hybrid": Case(
+        "Llama",
+        "OlmoHybridForCausalLM",
+        DECODER
+        | {
+            "rms_norm_eps": 1e-2,
+            "rope_parameters": rope(None),
+            "linear_conv_kernel_dim": 3,
+            "linear_key_head_dim": 6,
+            "linear_value_head_dim": 10,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+        },
+        legacy={"layer_types": None},
+    ),
     "afmoe": Case(
         "MoE",
         "AfmoeForCausalLM",

@@ -166,5 +166,10 @@ CASES = {
         },
         legacy={"head_dim": None, "qk_head_dim": None},
     ),
+    "diffllama": relative("DiffLlamaForCausalLM", RMS | {"head_dim": 12, "num_attention_heads": 8, "num_key_value_heads": 4}),
+    # The first sample has more keys than are seen, the second has not.
+    "doge": relative(
+        "DogeForCausalLM", RMS | {"attention_bias": True, "mlp_bias": True, "keep_window_size": 9}
+    ),
     "helium": relative("HeliumForCausalLM", RMS | {"head_dim": 8}),
 }

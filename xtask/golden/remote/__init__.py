@@ -10,6 +10,7 @@ from remote.chatglm import ChatGLMForCausalLM
 from remote.chatglm_6b import ChatGLM6BForCausalLM
 from remote.grok1 import Grok1ForCausalLM
 from remote.internlm2 import InternLM2ForCausalLM
+from remote.phi3small import Phi3SmallForCausalLM
 from remote.qwen import QWenForCausalLM
 from remote.xverse_moe import XverseMoeForCausalLM
 
@@ -22,6 +23,7 @@ CLASSES = {
         ChatGLMForCausalLM,
         Grok1ForCausalLM,
         InternLM2ForCausalLM,
+        Phi3SmallForCausalLM,
         QWenForCausalLM,
         XverseMoeForCausalLM,
     )

@@ -8,6 +8,7 @@ use crate::spec::*;
 pub(super) fn mixer(needs: &mut Needs, mixer: &Mixer, hidden: usize) {
     match mixer {
         Mixer::Attention(spec) => attention(needs, spec, hidden),
+        Mixer::Differential(spec) => differential(needs, spec, hidden),
         Mixer::AttentionExperts(spec) => attention_experts(needs, spec, hidden),
         Mixer::ConvolvedAttention(spec) => convolved_attention(needs, spec, hidden),
         Mixer::DecayedAttention(spec) => decayed_attention(needs, spec, hidden),
@@ -15,6 +16,7 @@ pub(super) fn mixer(needs: &mut Needs, mixer: &Mixer, hidden: usize) {
         Mixer::DeltaNet(spec) => delta_net(needs, spec, hidden),
         Mixer::Mamba1(spec) => mamba1(needs, spec, hidden),
         Mixer::ShortConv(spec) => short_conv(needs, spec, hidden),
+        Mixer::RgLru(spec) => rg_lru(needs, spec, hidden),
     }
 }
 
@@ -51,6 +53,19 @@ fn attention(needs: &mut Needs, spec: &AttentionSpec, hidden: usize) {
     }
     if let PositionSpec::RelativeBias { num_buckets, .. } = spec.position {
         needs.tensor(TensorRole::RelativeBias.weight(), &[num_buckets, spec.num_heads]);
+    }
+    if let Mask::Dynamic { .. } = spec.mask {
+        let (heads, values) = (spec.num_kv_heads, spec.num_kv_heads * spec.value_dim);
+        needs.linear(TensorRole::KeyBias, heads, values, spec.bias.value);
+        needs.tensor(TensorRole::KeyBiasRate.weight(), &[heads]);
+    }
+}
+
+fn differential(needs: &mut Needs, spec: &DifferentialSpec, hidden: usize) {
+    use TensorRole::{LambdaK1, LambdaK2, LambdaQ1, LambdaQ2};
+    attention(needs, &spec.attention, hidden);
+    for role in [LambdaQ1, LambdaK1, LambdaQ2, LambdaK2] {
+        needs.tensor(role.weight(), &[spec.attention.head_dim]);
     }
 }
 
@@ -184,4 +199,20 @@ fn short_conv(needs: &mut Needs, spec: &ShortConvSpec, hidden: usize) {
     needs.linear(ConvIn, 3 * hidden, hidden, spec.bias);
     needs.linear(ConvTaps, hidden, spec.width, spec.bias);
     needs.linear(ConvOut, hidden, hidden, spec.bias);
+}
+
+fn rg_lru(needs: &mut Needs, spec: &RgLruSpec, hidden: usize) {
+    use TensorRole::{LruConv, LruFade, LruFadeGate, LruGate, LruIn, LruInputGate, LruOut};
+    let (width, blocks) = (spec.width, spec.num_blocks);
+    needs.linear(LruGate, width, hidden, true);
+    needs.linear(LruIn, width, hidden, true);
+    needs.tensor(LruConv.weight(), &[width, spec.conv_width]);
+    needs.tensor(LruConv.bias(), &[width]);
+    for gate in [LruInputGate, LruFadeGate] {
+        // [block, in, out]
+        needs.tensor(gate.weight(), &[blocks, width / blocks, width / blocks]);
+        needs.tensor(gate.bias(), &[blocks, width / blocks]);
+    }
+    needs.tensor(LruFade.weight(), &[width]);
+    needs.linear(LruOut, hidden, width, true);
 }

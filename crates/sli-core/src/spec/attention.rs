@@ -168,6 +168,19 @@ pub enum Mask {
         /// Positions of a chunk.
         size: usize,
     },
+    /// j <= i in blocks of positions: those of the query's own and of the `local` - 1 before it, and of each block b
+    /// before them in which b + h * `shift` + 1 is a multiple of `stride`, where h is the head (Abdin et al. 2024,
+    /// "blocksparse").
+    Strided {
+        /// Positions of a block.
+        block: usize,
+        /// Blocks that are seen up to the query's own.
+        local: usize,
+        /// Of how many blocks before them one is seen.
+        stride: usize,
+        /// Blocks by which the pattern of each head lies before that of the head before it.
+        shift: usize,
+    },
     /// All of its sample.
     Bidirectional,
     /// |i - j| <= reach.
@@ -177,6 +190,15 @@ pub enum Mask {
     },
     /// The prompt as a whole, and beyond it j <= i.
     Prompt(Prompt),
+    /// j <= i, perhaps within a window, with exp(a softplus(w . v_j)) added to all scores of key j, where v_j are the
+    /// values of all its heads, and a and w are learned for each key head. Of more than `most` keys those with the
+    /// largest addend are seen (Doge).
+    Dynamic {
+        /// Keys that are seen at most.
+        most: usize,
+        /// Keys among which they are found, the query's own included; all before it where there is no window.
+        window: Option<usize>,
+    },
 }
 
 /// Where the prompt of a sample ends, in models that fill a blank in it with an autoregressive answer (GLM, Du et

@@ -14,6 +14,8 @@ pub enum Ffn {
     SparseGatedMlp(SparseMlpSpec),
     /// The same with a norm before the last projection.
     NormedGatedMlp(NormedMlpSpec),
+    /// Gate and up within bounds.
+    ClampedGatedMlp(ClampedMlpSpec),
     /// down(f(up(x))), where f has learned a, a' and stored b, e: f(x) = b x + a x^2 for positive x, else
     /// b x + a' (exp(min(x, e)) - 1 - x) (Huang and Schlag 2024, "xIELU").
     XieluMlp {
@@ -52,6 +54,20 @@ pub struct NormedMlpSpec {
     pub mlp: MlpSpec,
     /// Over the width between up and down.
     pub norm: NormSpec,
+}
+
+/// down(g * sigmoid(alpha g) * (u + 1)) with g = min(gate(x), limit) and u = up(x) within plus and minus limit (gpt-oss;
+/// Phi-3-small, "gegelu").
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClampedMlpSpec {
+    /// Width between up and down.
+    pub intermediate_size: usize,
+    /// The bound.
+    pub limit: f64,
+    /// How steep the sigmoid is.
+    pub alpha: f64,
+    /// Have all its projections a bias?
+    pub bias: bool,
 }
 
 /// The nonlinearities.

@@ -9,6 +9,7 @@ mod attention_experts;
 mod convolved_attention;
 mod decayed_attention;
 mod delta;
+mod differential;
 mod embedding;
 mod ffn;
 mod head;
@@ -33,18 +34,20 @@ pub use attention_experts::AttentionExpertsSpec;
 pub use convolved_attention::ConvolvedAttentionSpec;
 pub use decayed_attention::DecayedAttentionSpec;
 pub use delta::{DeltaNetSpec, ReadGate, StateDecay};
+pub use differential::DifferentialSpec;
 pub use embedding::{EmbeddingSpec, Positions};
-pub use ffn::{Activation, Ffn, MlpSpec, NormedMlpSpec, SparseMlpSpec};
+pub use ffn::{Activation, ClampedMlpSpec, Ffn, MlpSpec, NormedMlpSpec, SparseMlpSpec};
 pub use head::{HeadSpec, HeadTransform};
 pub use mla::{IndexerSpec, MlaSpec};
 pub use moe::{
-    ExpertGroups, ExpertSpec, MoeSpec, RouterNetwork, RouterSpec, Scoring, SharedExpertSpec, Weighs,
+    ExpertGroups, ExpertSpec, MoeSpec, RouterInput, RouterNetwork, RouterSpec, Scoring, SharedExpertSpec,
+    Weighs,
 };
 pub use norm::{NormKind, NormSpec};
 pub use residual::{Residual, Shares};
 pub use rope::{RopeScaling, RopeSpec};
 pub use short_conv::ShortConvSpec;
-pub use ssm::Mamba1Spec;
+pub use ssm::{Mamba1Spec, RgLruSpec};
 
 /// The twelve families of the taxonomy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -279,6 +282,8 @@ impl LayerPart {
 pub enum Mixer {
     /// Softmax attention, with any number of key heads.
     Attention(AttentionSpec),
+    /// Attention that is the difference of two softmax attentions.
+    Differential(DifferentialSpec),
     /// Softmax attention by experts of which each token chooses some.
     AttentionExperts(AttentionExpertsSpec),
     /// Softmax attention over convolved queries and keys.
@@ -293,4 +298,6 @@ pub enum Mixer {
     Mamba1(Mamba1Spec),
     /// A gated short convolution.
     ShortConv(ShortConvSpec),
+    /// The gated linear recurrence of Griffin (De et al. 2024).
+    RgLru(RgLruSpec),
 }

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{MlpSpec, NormSpec};
+use super::{ClampedMlpSpec, MlpSpec, NormSpec};
 
 /// A mixture of experts (Shazeer et al. 2017): each token goes through a few of many networks, chosen by a router,
 /// and perhaps through some that all tokens share.
@@ -27,17 +27,8 @@ pub enum ExpertSpec {
     Gated(MlpSpec),
     /// down(act(up(x))).
     Plain(MlpSpec),
-    /// down(g * sigmoid(alpha g) * (u + 1)) with g = min(gate(x), limit) and u = up(x) within ±limit (gpt-oss).
-    Clamped {
-        /// Width between up and down.
-        intermediate_size: usize,
-        /// The bound.
-        limit: f64,
-        /// How steep the sigmoid is.
-        alpha: f64,
-        /// Have all its projections a bias?
-        bias: bool,
-    },
+    /// Gate and up within bounds.
+    Clamped(ClampedMlpSpec),
 }
 
 impl ExpertSpec {
@@ -45,7 +36,7 @@ impl ExpertSpec {
     pub fn intermediate_size(&self) -> usize {
         match self {
             Self::Gated(mlp) | Self::Plain(mlp) => mlp.intermediate_size,
-            Self::Clamped { intermediate_size, .. } => *intermediate_size,
+            Self::Clamped(mlp) => mlp.intermediate_size,
         }
     }
 
@@ -53,7 +44,7 @@ impl ExpertSpec {
     pub fn bias(&self) -> bool {
         match self {
             Self::Gated(mlp) | Self::Plain(mlp) => mlp.bias,
-            Self::Clamped { bias, .. } => *bias,
+            Self::Clamped(mlp) => mlp.bias,
         }
     }
 
@@ -78,6 +69,9 @@ pub struct SharedExpertSpec {
 pub struct RouterSpec {
     /// Experts per token.
     pub top_k: usize,
+    /// What the logits are a projection of.
+    #[serde(default, skip_serializing_if = "RouterInput::is_of_experts")]
+    pub input: RouterInput,
     /// From the router's logits to scores.
     pub scoring: Scoring,
     /// Has the router's projection a bias?
@@ -90,6 +84,9 @@ pub struct RouterSpec {
     pub normalize: Option<f64>,
     /// What the weights are multiplied by in the end.
     pub scale: f64,
+    /// Is each expert's weight multiplied by a learned number?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub learned_scales: bool,
     /// Choices after the experts that return the token as it is (LongCat's "zero experts").
     pub identity_experts: usize,
     /// Choices after these that add nothing (ZAYA).
@@ -110,12 +107,14 @@ impl RouterSpec {
     pub fn softmax(top_k: usize, normalize: bool) -> Self {
         Self {
             top_k,
+            input: RouterInput::Experts,
             scoring: Scoring::Softmax,
             bias: false,
             correction: false,
             groups: None,
             normalize: normalize.then_some(0.0),
             scale: 1.0,
+            learned_scales: false,
             identity_experts: 0,
             null_experts: 0,
             network: None,
@@ -182,4 +181,25 @@ pub enum Weighs {
     Output,
     /// What goes into the expert (Llama 4).
     Input,
+}
+
+/// What a router sees of a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RouterInput {
+    /// What goes into the experts.
+    #[default]
+    Experts,
+    /// The residual stream, divided by the root of its width after a norm of its own (Gemma 4).
+    Stream {
+        /// The norm.
+        norm: NormSpec,
+    },
+}
+
+impl RouterInput {
+    /// Is it what goes into the experts?
+    pub fn is_of_experts(&self) -> bool {
+        *self == Self::Experts
+    }
 }

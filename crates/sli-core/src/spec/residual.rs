@@ -17,6 +17,8 @@ pub enum Residual {
         /// What each branch is multiplied by.
         scale: f64,
     },
+    /// w * x + f(norm(x)), for each branch in turn, with a learned vector w (Doge).
+    WeightedPreNorm,
     /// norm(x + f(x)), for each branch in turn.
     PostNorm,
     /// past * n + branch * f(n) with n = norm(x), for each branch in turn (GLM-130B, ChatGLM-6B, MiniMax-Text).
@@ -45,10 +47,14 @@ pub enum Residual {
     /// (ZAYA).
     StretchedPreNorm,
     /// As [`Residual::Sandwich`], then x + the layer's own input where it has one, then the whole times a stored
-    /// number (Gemma 4).
+    /// number. Where there is a dense gated MLP beside the experts, each has norms of its own between those of the
+    /// branch: x + norm2(norm3(mlp(norm4(x))) + norm5(experts(norm1(x)))) (Gemma 4).
     ScaledSandwich {
         /// The layer's own input.
         input: Option<LayerInputSpec>,
+        /// The MLP beside the experts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        beside: Option<MlpSpec>,
     },
     /// Several streams, each branch between two norms (Gemma 3n).
     AltUp(AltUpSpec),

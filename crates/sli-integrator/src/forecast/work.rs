@@ -224,6 +224,11 @@ fn attention_flops(block: &BlockSpec, samples: &Samples, stack: usize) -> u64 {
             let pairs = (0..samples.len()).map(|s| visible_pairs(spec.mask, sequences.length(s) as u64));
             pair_flops(spec) * pairs.sum::<u64>()
         }
+        Mixer::Differential(spec) => {
+            let (attention, value_dim) = (&spec.attention, 2 * spec.attention.value_dim);
+            let pairs = (0..samples.len()).map(|s| visible_pairs(attention.mask, sequences.length(s) as u64));
+            2 * (attention.num_heads * (attention.head_dim + value_dim)) as u64 * pairs.sum::<u64>()
+        }
         Mixer::AttentionExperts(spec) => {
             let pairs =
                 (0..samples.len()).map(|s| visible_pairs(spec.attention.mask, sequences.length(s) as u64));
@@ -246,7 +251,7 @@ fn attention_flops(block: &BlockSpec, samples: &Samples, stack: usize) -> u64 {
         Mixer::DeltaNet(spec) => {
             8 * (spec.num_heads * spec.key_dim * spec.value_dim) as u64 * sequences.num_tokens() as u64
         }
-        Mixer::Mamba1(_) | Mixer::ShortConv(_) => 0,
+        Mixer::Mamba1(_) | Mixer::ShortConv(_) | Mixer::RgLru(_) => 0,
     };
     let cross = block.cross_attention.as_ref().map_or(0, |spec| {
         let pairs = (0..samples.len()).map(|s| sequences.length(s) * samples.input.length(s));
@@ -267,7 +272,9 @@ fn visible_pairs(mask: Mask, length: u64) -> u64 {
     let causal = |length: u64| length * (length + 1) / 2;
     match mask {
         Mask::Causal => causal(length),
-        Mask::Sliding { window } => {
+        Mask::Sliding { window }
+        | Mask::Dynamic { window: Some(window), .. }
+        | Mask::Dynamic { most: window, window: None } => {
             let window = (window as u64).min(length);
             causal(window) + (length - window) * window
         }
@@ -275,6 +282,8 @@ fn visible_pairs(mask: Mask, length: u64) -> u64 {
             let size = (size as u64).max(1);
             length / size * causal(size) + causal(length % size)
         }
+        // Every block of scores is computed, and what is not seen hidden afterwards.
+        Mask::Strided { .. } => causal(length),
         Mask::Bidirectional | Mask::Prompt(_) => length * length,
         Mask::BidirectionalSliding { reach } => {
             let window = (reach as u64 + 1).min(length);

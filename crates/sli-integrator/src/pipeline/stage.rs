@@ -121,6 +121,7 @@ impl Stage {
 fn block_kind(block: &BlockSpec) -> String {
     let mixer = match &block.mixer {
         Mixer::Attention(_) => "attention",
+        Mixer::Differential(_) => "differential attention",
         Mixer::AttentionExperts(_) => "experts of attention",
         Mixer::ConvolvedAttention(_) => "convolved attention",
         Mixer::DecayedAttention(_) => "decayed attention",
@@ -128,11 +129,14 @@ fn block_kind(block: &BlockSpec) -> String {
         Mixer::DeltaNet(_) => "delta rule",
         Mixer::Mamba1(_) => "Mamba",
         Mixer::ShortConv(_) => "short convolution",
+        Mixer::RgLru(_) => "RG-LRU",
     };
     let cross = block.cross_attention.as_ref().map(|_| "cross attention");
     let ffn = block.ffn.as_ref().map(|ffn| match ffn {
         Ffn::Mlp(_) | Ffn::XieluMlp { .. } => "MLP",
-        Ffn::GatedMlp(_) | Ffn::SparseGatedMlp(_) | Ffn::NormedGatedMlp(_) => "gated MLP",
+        Ffn::GatedMlp(_) | Ffn::SparseGatedMlp(_) | Ffn::NormedGatedMlp(_) | Ffn::ClampedGatedMlp(_) => {
+            "gated MLP"
+        }
         Ffn::Moe(_) => "experts",
     });
     [Some(mixer), cross, ffn].into_iter().flatten().collect::<Vec<_>>().join(" + ")

@@ -17,10 +17,23 @@ pub enum Mask {
     BidirectionalWindow(usize),
     /// `j <= i` within chunks of c positions: `i / c == j / c`.
     Chunked(usize),
+    /// `j <= i` in blocks of positions: the `local` blocks up to the query's own, and of those before them each block b
+    /// in which `b + head * shift + 1` is a multiple of `stride`.
+    Strided {
+        /// Positions of a block.
+        block: usize,
+        /// Blocks up to the query's own.
+        local: usize,
+        /// One of so many blocks before them is seen.
+        stride: usize,
+        /// How far apart the patterns of neighbouring heads lie.
+        shift: usize,
+    },
 }
 
 impl Mask {
-    /// The visible keys of a query, of `keys` there are. With growing i neither end goes back.
+    /// The visible keys of a query, of `keys` there are, but for those before that are always visible. With growing i
+    /// neither end goes back.
     pub(super) fn visible(self, i: usize, keys: usize) -> Range<usize> {
         let (first, end) = match self {
             Mask::Causal => (0, i + 1),
@@ -29,8 +42,29 @@ impl Mask {
             Mask::Bidirectional => (0, keys),
             Mask::BidirectionalWindow(w) => (i.saturating_sub(w), i.saturating_add(w).saturating_add(1)),
             Mask::Chunked(c) => (i - i % c.max(1), i + 1),
+            Mask::Strided { block, local, .. } => {
+                (((i / block.max(1) + 1).saturating_sub(local)) * block, i + 1)
+            }
         };
         first.min(keys)..end.min(keys)
+    }
+
+    /// Is key j also seen by the queries of this head that are so far behind that it is not [`Mask::visible`] to them?
+    pub(super) fn is_always_visible(self, head: usize, j: usize) -> bool {
+        match self {
+            Mask::Strided { block, stride, shift, .. } => {
+                (j / block.max(1) + head * shift + 1).is_multiple_of(stride)
+            }
+            _ => false,
+        }
+    }
+
+    /// The first key that any query from `i` on may see.
+    pub(super) fn begin(self, i: usize, keys: usize) -> usize {
+        match self {
+            Mask::Strided { .. } => 0,
+            _ => self.visible(i, keys).start,
+        }
     }
 }
 

@@ -45,6 +45,10 @@ fn reference(
                         Mask::Bidirectional => true,
                         Mask::BidirectionalWindow(w) => (x - y).abs() <= w as i64,
                         Mask::Chunked(c) => y <= x && x / c as i64 == y / c as i64,
+                        Mask::Strided { block, local, stride, shift } => {
+                            let strided = (j / block + head * shift + 1).is_multiple_of(stride);
+                            j <= i && (i / block - j / block < local || strided)
+                        }
                     };
                     weights.push(if visible { score } else { f64::NEG_INFINITY });
                 }
@@ -119,6 +123,8 @@ fn masks_and_shapes_agree_with_the_definition() {
         Mask::BidirectionalWindow(20),
         Mask::Chunked(64),
         Mask::Chunked(7),
+        Mask::Strided { block: 16, local: 2, stride: 3, shift: 1 },
+        Mask::Strided { block: 5, local: 1, stride: 4, shift: 0 },
     ] {
         compare(&Attention { mask, ..plain(2, 1, 16, 16) }, &offsets, &offsets);
     }

@@ -74,7 +74,7 @@ impl ProductKernel for QueryTile<'_> {
         }
 
         let mut state = self.lanes(lanes, sinks.map(|sinks| sinks[self.head]));
-        let begin = mask.visible(self.first, self.keys).start / ALIGNMENT * ALIGNMENT;
+        let begin = mask.begin(self.first, self.keys) / ALIGNMENT * ALIGNMENT;
         let end = mask.visible(self.first + self.rows - 1, self.keys).end;
         for block in (begin..end).step_by(BLOCK) {
             let count = BLOCK.min(end - block);
@@ -166,8 +166,10 @@ impl QueryTile<'_> {
                     max = s.max(max, s.load(&row[lane..]));
                 }
             } else {
-                for (j, row) in scores[..count * lanes].chunks_exact_mut(lanes).enumerate() {
-                    let (j, score) = (s.splat((block + j) as f32), s.load(&row[lane..]));
+                for (j, row) in (block..).zip(scores[..count * lanes].chunks_exact_mut(lanes)) {
+                    let always = self.attention.mask.is_always_visible(self.head, j);
+                    let first = if always { s.splat(0.0) } else { first };
+                    let (j, score) = (s.splat(j as f32), s.load(&row[lane..]));
                     let score = s.select(s.less(j, first), hidden, s.select(s.less(last, j), hidden, score));
                     max = s.max(max, score);
                     s.store(&mut row[lane..], score);

@@ -82,9 +82,8 @@ fn sample_attention<B: Backend>(
     if let Some(bias) = bias_table(attention, queries, keys, &device) {
         scores = scores + bias;
     }
-    let hidden = hidden_keys(attention.mask, queries, keys, &device);
-    let scores =
-        scores.mask_fill(hidden.unsqueeze_dim::<3>(0).repeat_dim(0, attention.num_heads), f32::NEG_INFINITY);
+    let hidden = hidden_keys(attention.mask, attention.num_heads, queries, keys, &device);
+    let scores = scores.mask_fill(hidden, f32::NEG_INFINITY);
 
     let (weights, sum) = softmax_with_sinks(scores, attention.sinks);
     let out = rounded(weights, precision).matmul(v) / sum; // [heads, queries, value_dim]
@@ -154,22 +153,32 @@ fn softmax_with_sinks<B: Backend>(
     (weights, sum.mask_fill(empty, 1.0))
 }
 
+/// Which keys a query does not see, [heads, queries, keys].
 fn hidden_keys<B: Backend>(
     mask: Mask,
+    heads: usize,
     queries: usize,
     keys: usize,
     device: &Device<B>,
-) -> Tensor<B, 2, Bool> {
-    let sees = |i: usize, j: usize| match mask {
+) -> Tensor<B, 3, Bool> {
+    let sees = |head: usize, i: usize, j: usize| match mask {
         Mask::Causal => j <= i,
         Mask::CausalWindow(window) => j <= i && i < j + window,
         Mask::Prefix(prefix) => j <= i || j < prefix,
         Mask::Bidirectional => true,
         Mask::BidirectionalWindow(reach) => i.abs_diff(j) <= reach,
         Mask::Chunked(size) => j <= i && i / size == j / size,
+        Mask::Strided { block, local, stride, shift } => {
+            let is_local = i / block < j / block + local;
+            j <= i && (is_local || (j / block + head * shift + 1).is_multiple_of(stride))
+        }
     };
-    let hidden: Vec<bool> = (0..queries).flat_map(|i| (0..keys).map(move |j| !sees(i, j))).collect();
-    Tensor::from_data(TensorData::new(hidden, [queries, keys]), device)
+    let alike = if matches!(mask, Mask::Strided { .. }) { 1 } else { heads };
+    let of_head = |head| (0..queries).flat_map(move |i| (0..keys).map(move |j| !sees(head, i, j)));
+    let hidden: Vec<bool> = (0..heads / alike).flat_map(of_head).collect();
+    let hidden =
+        Tensor::<B, 3, Bool>::from_data(TensorData::new(hidden, [heads / alike, queries, keys]), device);
+    hidden.repeat_dim(0, alike)
 }
 
 fn bias_table<B: Backend>(

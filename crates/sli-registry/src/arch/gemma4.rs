@@ -1,20 +1,22 @@
 //! Gemma 4's language model (Gemma Team 2026): Gemma 3 with norms that store their weight as it is, normed values, other
 //! heads in the layers without a window (there also rotated by a few frequencies only, and perhaps with keys that are
-//! values, too), a stored number that each layer is multiplied by, and in the small models a vector per token and layer
-//! and last layers that use the keys and values of earlier ones.
+//! values, too), a stored number that each layer is multiplied by, in the small models a vector per token and layer
+//! and last layers that use the keys and values of earlier ones, and in the sparse one experts beside each MLP.
 
 use serde_json::json;
 use sli_core::{
-    Family, Ffn, KeyValues, LayerInputSpec, Mask, ModelSpec, PositionSpec, Residual, Result, TensorRole,
-    WeightMap,
+    Family, Ffn, KeyValues, LayerInputSpec, Mask, ModelSpec, MoeSpec, PositionSpec, Residual, Result,
+    RouterInput, RouterSpec, StackMap, TensorRole, WeightMap,
 };
 
 use super::gemma3;
 use super::gemma3n::{add_layer_inputs, norm_values, share_key_values, within_gemma};
 use super::multimodal::{text, with_head};
 use crate::architecture::{Architecture, KnownModel};
-use crate::blocks::{attentions, layers, require};
+use crate::blocks::{attentions, layers};
 use crate::config::HfConfig;
+use crate::experts::{Fusion, experts_of, fused_experts, gated_experts};
+use crate::maps::modules;
 use crate::rope::rope_of_type;
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
@@ -25,6 +27,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     known_models: &[
         KnownModel::new("Gemma-4-E2B", "google/gemma-4-E2B-it", "text only"),
         KnownModel::new("Gemma-4-E4B", "google/gemma-4-E4B-it", "text only"),
+        KnownModel::new("Gemma-4-26B-A4B", "google/gemma-4-26B-A4B-it", "text only; experts beside each MLP"),
         KnownModel::new("Gemma-4-31B", "google/gemma-4-31B-it", "text only; keys are values in some layers"),
     ],
     spec,
@@ -35,8 +38,6 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     config.ignore(&["boi_token_id", "eoi_token_id", "boa_token_id", "eoa_token_id", "eoa_token_index"]);
     config.ignore(&["vision_soft_tokens_per_image"]);
     let config = &with_class_defaults(&text(config)?);
-    require(config, "enable_moe_block", false)?;
-    config.ignore(&["num_experts", "top_k_experts", "moe_intermediate_size"]);
     // Between the tokens of a picture only, or everywhere.
     if config.str_or("use_bidirectional_attention", "vision")? != "vision" {
         return Err(config.invalid("use_bidirectional_attention", "vision"));
@@ -67,13 +68,39 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
             mlp.intermediate_size *= 2;
         }
         let input = LayerInputSpec { width: input_width, activation: mlp.activation };
-        block.residual = Residual::ScaledSandwich { input: (input_width > 0).then_some(input) };
+        let input = (input_width > 0).then_some(input);
+        block.residual = Residual::ScaledSandwich { input, beside: None };
     }
+    if config.bool_or("enable_moe_block", false)? {
+        add_experts(&mut spec, config)?;
+    }
+    config.ignore(&["num_experts", "top_k_experts", "moe_intermediate_size"]);
     config.ignore(&["vocab_size_per_layer_input"]);
     if input_width > 0 {
         add_layer_inputs(&mut spec, config, input_width)?;
     }
     Ok(spec)
+}
+
+/// Experts in each layer, with the MLP beside them.
+fn add_experts(spec: &mut ModelSpec, config: &HfConfig) -> Result<()> {
+    let (num_experts, top_k) = (config.usize("num_experts")?, config.usize("top_k_experts")?);
+    let intermediate_size = config.usize("moe_intermediate_size")?;
+    for (_, block) in layers(spec) {
+        let (Some(Ffn::GatedMlp(mlp)), Residual::ScaledSandwich { beside, .. }) =
+            (&block.ffn, &mut block.residual)
+        else {
+            continue;
+        };
+        *beside = Some(*mlp);
+        let router = RouterSpec {
+            input: RouterInput::Stream { norm: block.norm },
+            learned_scales: true,
+            ..RouterSpec::softmax(top_k, true)
+        };
+        block.ffn = Some(Ffn::Moe(gated_experts(num_experts, router, *mlp, intermediate_size)));
+    }
+    Ok(())
 }
 
 fn with_class_defaults(text: &HfConfig) -> HfConfig {
@@ -123,5 +150,28 @@ fn widen_full_layers(spec: &mut ModelSpec, config: &HfConfig) -> Result<()> {
 fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     let mut map = within_gemma(config, spec)?;
     map.stacks[0].tensor(TensorRole::LayerScale.weight(), &["{prefix}layers.{layer}.layer_scalar"], &[]);
+    if let Some(moe) = experts_of(spec) {
+        expert_names(&mut map.stacks[0], moe);
+    }
     Ok(map)
+}
+
+fn expert_names(stack: &mut StackMap, moe: &MoeSpec) {
+    use TensorRole::{
+        DenseNorm, DenseOutNorm, ExpertsOutNorm, FfnNorm, Router, RouterInputNorm, RouterScales,
+    };
+    const LAYER: &str = "{prefix}layers.{layer}.";
+    let names = [
+        (DenseNorm, "pre_feedforward_layernorm"),
+        (DenseOutNorm, "post_feedforward_layernorm_1"),
+        (FfnNorm, "pre_feedforward_layernorm_2"),
+        (ExpertsOutNorm, "post_feedforward_layernorm_2"),
+        (Router, "router.proj"),
+    ];
+    modules(stack, LAYER, &names);
+    for (role, name) in [(RouterInputNorm, "scale"), (RouterScales, "per_expert_scale")] {
+        stack.tensor(role.weight(), &[&format!("{LAYER}router.{name}")], &[]);
+    }
+    let [gate_up, down] = ["gate_up_proj", "down_proj"].map(|name| format!("{LAYER}experts.{name}"));
+    fused_experts(stack, moe, Fusion::Rows, &gate_up, &down);
 }

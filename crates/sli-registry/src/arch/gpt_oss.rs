@@ -2,7 +2,8 @@
 //! experts with a bounded gate, which released checkpoints store as MXFP4.
 
 use sli_core::{
-    ExpertSpec, Family, LoadOp, Mask, ModelSpec, MoeSpec, Result, RouterSpec, Scoring, TensorRole, WeightMap,
+    ClampedMlpSpec, ExpertSpec, Family, LoadOp, Mask, ModelSpec, MoeSpec, Result, RouterSpec, Scoring,
+    TensorRole, WeightMap,
 };
 
 use super::llama;
@@ -56,8 +57,8 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
         &mut spec,
         |_| true,
         |mlp| {
-            let expert =
-                ExpertSpec::Clamped { intermediate_size: mlp.intermediate_size, limit, alpha, bias: true };
+            let intermediate_size = mlp.intermediate_size;
+            let expert = ExpertSpec::Clamped(ClampedMlpSpec { intermediate_size, limit, alpha, bias: true });
             MoeSpec { num_experts, router: router.clone(), expert, shared: None, bias: false }
         },
     );

@@ -41,7 +41,8 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     let mut spec = llama::spec(&config.with(json!({ "rope_parameters": null })))?;
     let window = window(config)?;
     let value_dim = config.usize_or("v_head_dim", 128)?;
-    let scale = config.f64_or("attention_value_scale", 0.707)?;
+    let unscaled = config.is_null("attention_value_scale");
+    let scale = config.f64_or("attention_value_scale", if unscaled { 1.0 } else { 0.707 })?;
     let local_theta = config.f64_or("swa_rope_theta", 10_000.0)?;
     let local_kv_heads = config.optional_usize("swa_num_key_value_heads")?;
     for key in ["swa_head_dim", "swa_v_head_dim", "swa_num_attention_heads"] {

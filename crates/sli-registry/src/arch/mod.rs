@@ -23,7 +23,9 @@ mod deci;
 mod deepseek;
 mod deepseek_v2;
 mod deepseek_v3;
+mod diffllama;
 mod distilbert;
+mod doge;
 mod dots1;
 mod ernie;
 mod ernie4_5;
@@ -87,6 +89,7 @@ mod nomic_bert;
 mod olmo;
 mod olmo2;
 mod olmo3;
+mod olmo_hybrid;
 mod olmoe;
 mod openai_gpt;
 mod opt;
@@ -94,6 +97,7 @@ mod orion;
 mod persimmon;
 mod phi;
 mod phi3;
+mod phi3small;
 mod phimoe;
 mod qwen;
 mod qwen2;
@@ -103,6 +107,7 @@ mod qwen3_5;
 mod qwen3_moe;
 mod qwen3_next;
 mod qwen_multimodal;
+mod recurrent_gemma;
 mod roberta;
 mod seed_oss;
 mod smollm3;
@@ -148,6 +153,8 @@ pub const ARCHITECTURES: &[Architecture] = &[
     nemotron::ARCHITECTURE,
     arcee::ARCHITECTURE,
     apertus::ARCHITECTURE,
+    diffllama::ARCHITECTURE,
+    doge::ARCHITECTURE,
     bitnet::ARCHITECTURE,
     helium::ARCHITECTURE,
     ernie4_5::ARCHITECTURE,
@@ -158,6 +165,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     olmo::ARCHITECTURE,
     olmo2::ARCHITECTURE,
     olmo3::ARCHITECTURE,
+    olmo_hybrid::ARCHITECTURE,
     exaone4::ARCHITECTURE,
     hunyuan_v1_dense::ARCHITECTURE,
     cohere::ARCHITECTURE,
@@ -244,6 +252,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     deepseek_v3::GLM_LITE,
     deepseek_v3::GLM_SPARSE,
     phi3::ARCHITECTURE,
+    phi3small::ARCHITECTURE,
     phimoe::ARCHITECTURE,
     glm4::ARCHITECTURE,
     phi::ARCHITECTURE,
@@ -254,6 +263,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     gemma3_multimodal::ARCHITECTURE,
     gemma3n::ARCHITECTURE,
     gemma4::ARCHITECTURE,
+    recurrent_gemma::ARCHITECTURE,
     bloom::ARCHITECTURE,
     opt::ARCHITECTURE,
 ];

@@ -99,7 +99,7 @@ pub(super) fn hybrid_weights(config: &HfConfig, spec: &ModelSpec) -> Result<Weig
         stack.module_with(AttnQ, name, &part(0)).module_with(AttnGate, name, &part(head_dim));
     }
     if let Some(delta) = delta_of(spec) {
-        fused_convolutions(stack, &format!("{LINEAR}conv1d.weight"), delta);
+        fused_convolutions(stack, &[&format!("{LINEAR}conv1d.weight")], delta);
     }
     modules(stack, LINEAR, &[(DeltaNorm, "norm"), (DeltaOut, "out_proj")]);
     // Predictions of further tokens in training.

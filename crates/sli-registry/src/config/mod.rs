@@ -135,6 +135,12 @@ impl HfConfig {
         first
     }
 
+    /// Is there a `null`, where that means something else than absence?
+    pub fn is_null(&self, key: &str) -> bool {
+        self.mark(key);
+        self.object.get(key).is_some_and(Value::is_null)
+    }
+
     /// Is there a value that is not `null`? Does not count as reading it.
     pub fn has(&self, key: &str) -> bool {
         self.object.get(key).is_some_and(|value| !value.is_null())
