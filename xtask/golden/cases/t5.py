@@ -17,6 +17,17 @@ T5 = {
 }
 # Only self attention has a bias; the first checkpoints hold one for the first cross attention all the same.
 DEAD_BIAS = {"decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight": ("F32", [8, 3])}
+BART = {
+    "vocab_size": 96,
+    "d_model": 32,
+    "encoder_layers": 3,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 40,
+    "max_position_embeddings": 16,
+}
 # Scores and logits are capped where it shows.
 GEMMA = {
     "vocab_size": 96,
@@ -54,21 +65,14 @@ CASES = {
         added={"lm_head.weight": ("F32", [96, 32])},
     ),
     "umt5": Case("T5", "UMT5ForConditionalGeneration", T5 | {"feed_forward_proj": "gated-gelu"}),
-    "bart": Case(
+    "bart": Case("T5", "BartForConditionalGeneration", BART),
+    "mbart": Case(
         "T5",
-        "BartForConditionalGeneration",
-        {
-            "vocab_size": 96,
-            "d_model": 32,
-            "encoder_layers": 3,
-            "decoder_layers": 2,
-            "encoder_attention_heads": 4,
-            "decoder_attention_heads": 4,
-            "encoder_ffn_dim": 48,
-            "decoder_ffn_dim": 40,
-            "max_position_embeddings": 16,
-        },
+        "MBartForConditionalGeneration",
+        BART | {"scale_embedding": True, "decoder_start_token_id": 2},
+        legacy={"normalize_before": True, "add_final_layer_norm": True, "normalize_embedding": True},
     ),
+    "m2m_100": Case("T5", "M2M100ForConditionalGeneration", BART),
     # More tokens than there are places.
     "switch_transformers": Case(
         "T5",

@@ -5,6 +5,7 @@ use super::{MoeSpec, NormSpec};
 /// What transforms each token by itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant)] // one per layer: the unused bytes are few
 pub enum Ffn {
     /// down(act(up(x))).
     Mlp(MlpSpec),

@@ -7,7 +7,9 @@ use sli_core::{
 };
 
 use crate::architecture::{Architecture, KnownModel};
-use crate::blocks::{activation, has_lm_head, model, multi_head, require, share_per_head};
+use crate::blocks::{
+    activation, has_lm_head, model, multi_head, require, scale_embedding_by_root, share_per_head,
+};
 use crate::config::HfConfig;
 use crate::maps::{lm_head, modules, positions_after};
 
@@ -25,21 +27,28 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 const UNUSED_POSITIONS: usize = 2;
 
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
-    // The first is the encoder's number of layers again.
-    config.ignore(&["num_hidden_layers", "is_encoder_decoder"]);
-    for key in
-        ["scale_embedding", "normalize_before", "add_final_layer_norm", "add_bias_logits", "is_decoder"]
-    {
-        require(config, key, false)?;
-    }
-    require(config, "normalize_embedding", true)?;
+    require(config, "normalize_before", false)?;
+    require(config, "add_final_layer_norm", false)?;
     require(config, "static_position_embeddings", false)?;
+    require(config, "normalize_embedding", true)?;
+    encoder_decoder(config)
+}
+
+/// The two stacks and the head, which others share.
+pub(super) fn encoder_decoder(config: &HfConfig) -> Result<ModelSpec> {
+    // The first is the encoder's number of layers again, the last that of tokens that are generated.
+    config.ignore(&["num_hidden_layers", "is_encoder_decoder", "max_length"]);
+    require(config, "add_bias_logits", false)?;
+    require(config, "is_decoder", false)?;
     let stacks = vec![stack(config, StackKind::Encoder)?, stack(config, StackKind::Decoder)?];
     let vocab_size = config.usize("vocab_size")?;
     let head = HeadSpec { bias: true, ..HeadSpec::plain(vocab_size) };
     let num_positions = config.usize("max_position_embeddings")?;
     let mut spec = model(stacks, has_lm_head(config).then_some(head), Some(num_positions));
     spec.decoder_start = Some(config.token_id("decoder_start_token_id")?.unwrap_or(2));
+    if config.bool_or("scale_embedding", false)? {
+        scale_embedding_by_root(&mut spec);
+    }
     Ok(spec)
 }
 
@@ -82,7 +91,7 @@ fn side(kind: StackKind) -> &'static str {
     }
 }
 
-fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
+pub(super) fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     let stacks = spec.stacks.iter().map(stack_weights).collect();
     let mut map = WeightMap { prefixes: vec!["model.", ""], stacks, ..WeightMap::default() };
     let tied = config.bool_or("tie_word_embeddings", true)?;
@@ -103,7 +112,9 @@ fn stack_weights(stack: &StackSpec) -> StackMap {
     use TensorRole::*;
     let base = format!("{{prefix}}{}.", side(stack.kind));
     let mut map = StackMap::default();
-    map.module(TokenEmbedding, "{prefix}shared").module(EmbeddingNorm, &format!("{base}layernorm_embedding"));
+    map.module(TokenEmbedding, "{prefix}shared");
+    // Those with norms before their branches have another at the end.
+    modules(&mut map, &base, &[(EmbeddingNorm, "layernorm_embedding"), (FinalNorm, "layer_norm")]);
     let count = stack.embedding.positions.and_then(Positions::count).unwrap_or(0);
     positions_after(&mut map, &format!("{base}embed_positions"), UNUSED_POSITIONS, count);
     let names = [

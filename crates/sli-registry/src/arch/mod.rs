@@ -62,13 +62,16 @@ mod internlm2;
 mod internlm3;
 mod jetmoe;
 mod jina_embeddings_v3;
+mod kimi_linear;
 mod lfm2;
 mod llama;
 mod llama4;
 mod llava;
 mod longcat_flash;
 mod longt5;
+mod m2m_100;
 mod mamba;
+mod mbart;
 mod megatron_bert;
 mod mimo_v2_flash;
 mod minicpm;
@@ -245,7 +248,10 @@ pub const ARCHITECTURES: &[Architecture] = &[
     t5gemma::ARCHITECTURE,
     longt5::ARCHITECTURE,
     bart::ARCHITECTURE,
+    mbart::ARCHITECTURE,
+    m2m_100::ARCHITECTURE,
     mamba::ARCHITECTURE,
+    kimi_linear::ARCHITECTURE,
     chatglm::ARCHITECTURE,
     glm::ARCHITECTURE,
     glm4_moe::ARCHITECTURE,
