@@ -41,9 +41,14 @@ def offsets(rows):
 
 
 def layer_list(stack, path, num_layers):
-    """The modules that are the stack's layers: those under `path`, or the first list of `num_layers` modules."""
+    """The modules that are the stack's layers: those under `path`, or the first list of `num_layers` modules.
+
+    A path may go through all modules of one list: `list.*.layers`.
+    """
     if path:
-        return list(stack.get_submodule(path))
+        outer, _, inner = path.partition(".*.")
+        modules = list(stack.get_submodule(outer))
+        return [layer for module in modules for layer in module.get_submodule(inner)] if inner else modules
     for module in stack.modules():
         if isinstance(module, nn.ModuleList) and len(module) == num_layers:
             return list(module)
@@ -106,7 +111,9 @@ def run_sample(case, model, sample):
         for handle in trace.handles:
             handle.remove()
     if "logits" in output:
-        recorded["logits"] = output.logits[0]
+        # A discriminator has one logit a token, and no dimension for it.
+        logits = output.logits[0]
+        recorded["logits"] = logits if logits.dim() > 1 else logits[:, None]
     if case.causal:
         recorded["token_log_likelihood"] = token_log_likelihood(recorded["logits"], sample["input_ids"])
     return recorded

@@ -45,25 +45,26 @@ impl EmbeddingSpec {
     /// The tensors that the embedding needs, the token table first.
     pub fn needs(&self, hidden: usize) -> Vec<TensorNeed> {
         let mut needs = Needs(Vec::new(), 0);
-        let token_width = self.token_width.unwrap_or(hidden);
+        let (token_width, sum_width) = (self.token_width(hidden), self.sum_width(hidden));
         needs.tensor(TensorRole::TokenEmbedding.weight(), &[self.vocab_size, token_width]);
-        if self.token_width.is_some() {
-            needs.linear(TensorRole::TokenProjection, hidden, token_width, false);
+        if let Some(narrow) = self.narrow {
+            let bias = matches!(narrow, Narrow::Sum { .. });
+            needs.linear(TensorRole::TokenProjection, hidden, token_width, bias);
         }
         if let Some(Positions::Learned { count }) = self.positions {
-            needs.tensor(TensorRole::PositionEmbedding.weight(), &[count, hidden]);
+            needs.tensor(TensorRole::PositionEmbedding.weight(), &[count, sum_width]);
         }
         if let Some(count) = self.token_types {
-            needs.tensor(TensorRole::TokenTypeEmbedding.weight(), &[count, hidden]);
+            needs.tensor(TensorRole::TokenTypeEmbedding.weight(), &[count, sum_width]);
         }
         if self.task_row {
-            needs.tensor(TensorRole::TaskEmbedding.weight(), &[1, hidden]);
+            needs.tensor(TensorRole::TaskEmbedding.weight(), &[1, sum_width]);
         }
         if self.stretched {
-            needs.stretch(TensorRole::EmbeddingStretch, hidden);
+            needs.stretch(TensorRole::EmbeddingStretch, sum_width);
         }
         if let Some(norm) = &self.norm {
-            needs.norm(TensorRole::EmbeddingNorm, norm, hidden);
+            needs.norm(TensorRole::EmbeddingNorm, norm, sum_width);
         }
         if let Some(inputs) = &self.layer_inputs {
             needs.tensor(TensorRole::LayerInputTable.weight(), &[inputs.vocab_size, inputs.total()]);
@@ -87,7 +88,7 @@ impl StackSpec {
         if let Some(norm) = &self.final_norm {
             needs.norm(TensorRole::FinalNorm, norm, self.hidden_size);
         }
-        if self.embedding.token_width.is_some() {
+        if self.embedding.final_projection().is_some() {
             needs.linear(TensorRole::FinalProjection, self.final_width(), self.hidden_size, false);
         }
         needs.0
@@ -98,14 +99,18 @@ impl HeadSpec {
     /// The tensors of the head after a final hidden state of this width, the vocabulary matrix last.
     pub fn needs(&self, hidden: usize) -> Vec<TensorNeed> {
         let mut needs = Needs(Vec::new(), 0);
+        let mut width = hidden;
         if let Some(transform) = &self.transform {
-            needs.linear(TensorRole::HeadDense, hidden, hidden, transform.bias);
-            needs.norm(TensorRole::HeadNorm, &transform.norm, hidden);
+            width = transform.width.unwrap_or(hidden);
+            needs.linear(TensorRole::HeadDense, width, hidden, transform.bias);
+            if let Some(norm) = &transform.norm {
+                needs.norm(TensorRole::HeadNorm, norm, width);
+            }
         }
         if self.bias {
             needs.tensor(TensorRole::LmHead.bias(), &[self.vocab_size]);
         }
-        needs.tensor(TensorRole::LmHead.weight(), &[self.vocab_size, hidden]);
+        needs.tensor(TensorRole::LmHead.weight(), &[self.vocab_size, width]);
         needs.0
     }
 }

@@ -200,6 +200,8 @@ pub struct WeightMap {
 #[derive(Clone, Debug, Default)]
 pub struct StackMap {
     entries: Vec<(TensorKey, WeightSource)>,
+    /// What `{layer}` stands for in each layer; its index where there is none.
+    layer_names: Vec<String>,
 }
 
 impl StackMap {
@@ -235,6 +237,17 @@ impl StackMap {
         self.insert(key, WeightSource { residency: Residency::Pinned, ..WeightSource::new(&[name], &[]) })
     }
 
+    /// Says what `{layer}` stands for in each layer, where some share their weights: these are read once and kept.
+    pub fn share_layers(&mut self, names: Vec<String>) -> &mut Self {
+        for (_, source) in &mut self.entries {
+            if source.names.iter().any(|name| name.contains("{layer}")) {
+                source.residency = Residency::Pinned;
+            }
+        }
+        self.layer_names = names;
+        self
+    }
+
     fn insert(&mut self, key: TensorKey, source: WeightSource) -> &mut Self {
         self.entries.retain(|(k, _)| *k != key);
         self.entries.push((key, source));
@@ -256,7 +269,8 @@ impl WeightMap {
         for name in source.names.iter_mut().chain(&mut source.rest) {
             *name = name.replace("{prefix}", prefix);
             if let Place::Layer { layer, .. } = place {
-                *name = name.replace("{layer}", &layer.to_string());
+                let own = || layer.to_string();
+                *name = name.replace("{layer}", &map.layer_names.get(layer).cloned().unwrap_or_else(own));
             }
             *name = name.replace("{sublayer}", &key.sublayer.to_string());
             if let Some(index) = key.role.index() {

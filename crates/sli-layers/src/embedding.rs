@@ -1,7 +1,7 @@
 //! From token rows to the first hidden state.
 
 use burn::tensor::{Device, Tensor};
-use sli_core::{EmbeddingSpec, Positions, Result, SliError, TensorRole};
+use sli_core::{EmbeddingSpec, Narrow, Positions, Result, SliError, TensorRole};
 use sli_kernels::Precision;
 
 use crate::altup::Streams;
@@ -20,7 +20,8 @@ use crate::tensors::LayerTensors;
 #[derive(Clone, Debug)]
 pub struct Embedding<B: SliBackend> {
     scale: Option<f64>,
-    projection: Option<Linear<B>>,
+    /// What is narrower than the hidden state, and its way to that width.
+    projection: Option<(Narrow, Linear<B>)>,
     positions: Option<PositionRows<B>>,
     token_types: Option<Tensor<B, 2>>,
     /// Added to all tokens, [1, hidden].
@@ -68,7 +69,11 @@ impl<B: SliBackend> Embedding<B> {
             }
             Positions::Sinusoidal { first, steps } => Ok(PositionRows::Sinusoids { first, steps }),
         });
-        let project = |_| Linear::new(tensors, TensorRole::TokenProjection, false, precision, device);
+        let project = |narrow| {
+            let bias = matches!(narrow, Narrow::Sum { .. });
+            let linear = Linear::new(tensors, TensorRole::TokenProjection, bias, precision, device)?;
+            Ok::<_, SliError>((narrow, linear))
+        };
         let token_types =
             spec.token_types.map(|_| tensors.weight(TensorRole::TokenTypeEmbedding)).transpose()?;
         let task = spec.task_row.then(|| tensors.weight(TensorRole::TaskEmbedding)).transpose()?;
@@ -81,7 +86,7 @@ impl<B: SliBackend> Embedding<B> {
             layer_inputs: layer_inputs.transpose()?,
             streams: streams.transpose()?,
             scale: spec.scale,
-            projection: spec.token_width.map(project).transpose()?,
+            projection: spec.narrow.map(project).transpose()?,
             positions: positions.transpose()?,
             token_types: token_types.map(|t| table(t, device)),
             task: task.map(|t| table(t, device)),
@@ -104,7 +109,7 @@ impl<B: SliBackend> Embedding<B> {
             Some(scale) => token_rows * scale,
             None => token_rows,
         };
-        if let Some(projection) = &self.projection {
+        if let Some((Narrow::Tokens { .. }, projection)) = &self.projection {
             x = projection.forward(x);
         }
         if let Some(table) = &self.token_types {
@@ -125,6 +130,9 @@ impl<B: SliBackend> Embedding<B> {
         }
         if let Some(norm) = &self.norm {
             x = norm.forward(x);
+        }
+        if let Some((Narrow::Sum { .. }, projection)) = &self.projection {
+            x = projection.forward(x);
         }
         let mut carried = Carried::new();
         if let (Some(maker), Some(rows)) = (&self.layer_inputs, layer_rows) {

@@ -13,7 +13,7 @@ use crate::tensors::LayerTensors;
 /// The head without its vocabulary matrix, which the caller streams.
 #[derive(Clone, Debug)]
 pub struct Head<B: SliBackend> {
-    transform: Option<(Linear<B>, Activation, Norm<B>)>,
+    transform: Option<(Linear<B>, Activation, Option<Norm<B>>)>,
     scale: Option<f64>,
     bias: Option<HostTensor>,
     softcap: Option<f64>,
@@ -37,7 +37,10 @@ impl<B: SliBackend> Head<B> {
             Some(transform) => Some((
                 Linear::new(tensors, TensorRole::HeadDense, transform.bias, precision, device)?,
                 kernel_activation(transform.activation),
-                Norm::load(transform.norm, tensors, TensorRole::HeadNorm, device)?,
+                transform
+                    .norm
+                    .map(|norm| Norm::load(norm, tensors, TensorRole::HeadNorm, device))
+                    .transpose()?,
             )),
             None => None,
         };
@@ -57,7 +60,10 @@ impl<B: SliBackend> Head<B> {
     pub fn prepare(&self, final_hidden: Tensor<B, 2>) -> Tensor<B, 2> {
         let mut x = final_hidden;
         if let Some((dense, activation, norm)) = &self.transform {
-            x = norm.forward(B::nonlinearity(*activation, dense.forward(x)));
+            x = B::nonlinearity(*activation, dense.forward(x));
+            if let Some(norm) = norm {
+                x = norm.forward(x);
+            }
         }
         match self.scale {
             Some(scale) => x * scale,

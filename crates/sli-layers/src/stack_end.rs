@@ -38,7 +38,7 @@ impl<B: SliBackend> StackEnd<B> {
         Ok(Self {
             streams: streams.transpose()?,
             norm: norm.transpose()?,
-            projection: spec.embedding.token_width.map(project).transpose()?,
+            projection: spec.embedding.final_projection().map(project).transpose()?,
         })
     }
 

@@ -31,8 +31,9 @@ pub(crate) fn check(spec: &ModelSpec, config: &HfConfig) -> Result<()> {
         let norms = [stack.embedding.norm, stack.final_norm];
         norms.iter().flatten().try_for_each(check_norm).map_err(|message| config.error(message))?;
     }
-    if let Some(transform) = spec.head.as_ref().and_then(|head| head.transform) {
-        check_norm(&transform.norm).map_err(|message| config.error(message))?;
+    let transform = spec.head.as_ref().and_then(|head| head.transform);
+    if let Some(norm) = transform.and_then(|transform| transform.norm) {
+        check_norm(&norm).map_err(|message| config.error(message))?;
     }
     check_total(spec).map_err(|message| config.error(message))
 }
@@ -40,11 +41,11 @@ pub(crate) fn check(spec: &ModelSpec, config: &HfConfig) -> Result<()> {
 fn check_embedding(stack: &StackSpec) -> Result<(), String> {
     let hidden = stack.hidden_size;
     if let Some(Positions::Sinusoidal { steps, .. }) = stack.embedding.positions
-        && (steps == 0 || !hidden.is_multiple_of(2))
+        && (steps == 0 || !stack.embedding.sum_width(hidden).is_multiple_of(2))
     {
         return Err(format!("sines and cosines do not fill a hidden state of {hidden}"));
     }
-    if stack.embedding.token_width == Some(0) {
+    if stack.embedding.token_width(hidden) == 0 {
         return Err("token rows of width 0".into());
     }
     Ok(())

@@ -56,7 +56,22 @@ CASES = {
         BERT | {"embedding_size": 20, "bos_token_id": 2, "eos_token_id": 3},
         layers="encoder.albert_layer_groups",
     ),
+    # Two groups of two layers, run one and a half times each.
+    "albert_groups": Case(
+        "Encoder",
+        "AlbertForMaskedLM",
+        BERT
+        | {
+            "embedding_size": 20,
+            "bos_token_id": 2,
+            "eos_token_id": 3,
+            "num_hidden_groups": 2,
+            "inner_group_num": 2,
+        },
+        layers="encoder.albert_layer_groups.*.albert_layers",
+    ),
     "electra": Case("Encoder", "ElectraForPreTraining", BERT | {"embedding_size": 20}),
+    "electra_generator": Case("Encoder", "ElectraForMaskedLM", BERT | {"embedding_size": 20, "hidden_act": "relu"}),
     "xlm_roberta_xl": Case(
         "Encoder",
         "XLMRobertaXLForMaskedLM",

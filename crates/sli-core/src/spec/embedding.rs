@@ -10,10 +10,9 @@ pub struct EmbeddingSpec {
     /// What the token's row is multiplied by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<f64>,
-    /// Width of a token's row, where it is not that of the hidden state: the row is projected on its way in, and the
-    /// final hidden state back to this width (OPT-350M).
+    /// What is narrower than the hidden state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token_width: Option<usize>,
+    pub narrow: Option<Narrow>,
     /// What is added for the position.
     pub positions: Option<Positions>,
     /// How many token types have a row that is added.
@@ -40,7 +39,7 @@ impl EmbeddingSpec {
         Self {
             vocab_size,
             scale: None,
-            token_width: None,
+            narrow: None,
             positions: None,
             token_types: None,
             task_row: false,
@@ -48,6 +47,48 @@ impl EmbeddingSpec {
             norm: None,
             layer_inputs: None,
             streams: None,
+        }
+    }
+}
+
+/// What of an embedding is narrower than the hidden state, and projected to its width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Narrow {
+    /// A token's row: projected before anything is added, and the final hidden state back to this width (OPT-350M).
+    Tokens {
+        /// The row's width.
+        width: usize,
+    },
+    /// All that is added up and normed: projected at the end, with a bias (ALBERT).
+    Sum {
+        /// The sum's width.
+        width: usize,
+    },
+}
+
+impl EmbeddingSpec {
+    /// Width of a token's row.
+    pub fn token_width(&self, hidden: usize) -> usize {
+        match self.narrow {
+            Some(Narrow::Tokens { width } | Narrow::Sum { width }) => width,
+            None => hidden,
+        }
+    }
+
+    /// Width of what is added to a token's row, and of the norm.
+    pub fn sum_width(&self, hidden: usize) -> usize {
+        match self.narrow {
+            Some(Narrow::Sum { width }) => width,
+            _ => hidden,
+        }
+    }
+
+    /// The width that the final hidden state is projected back to, where it is.
+    pub fn final_projection(&self) -> Option<usize> {
+        match self.narrow {
+            Some(Narrow::Tokens { width }) => Some(width),
+            _ => None,
         }
     }
 }

@@ -33,8 +33,11 @@ impl HeadSpec {
 pub struct HeadTransform {
     /// Has the dense layer a bias?
     pub bias: bool,
+    /// Width after the dense layer, where it is not that of the hidden state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<usize>,
     /// After the dense layer.
     pub activation: Activation,
-    /// After the activation.
-    pub norm: NormSpec,
+    /// After the activation; `None` where a head tells originals from replacements (ELECTRA).
+    pub norm: Option<NormSpec>,
 }

@@ -35,7 +35,7 @@ pub use convolved_attention::ConvolvedAttentionSpec;
 pub use decayed_attention::DecayedAttentionSpec;
 pub use delta::{DeltaNetSpec, ReadGate, StateDecay};
 pub use differential::DifferentialSpec;
-pub use embedding::{EmbeddingSpec, Positions};
+pub use embedding::{EmbeddingSpec, Narrow, Positions};
 pub use ffn::{Activation, ClampedMlpSpec, Ffn, MlpSpec, NormedMlpSpec, SparseMlpSpec};
 pub use head::{HeadSpec, HeadTransform};
 pub use mla::{IndexerSpec, MlaSpec};
@@ -185,7 +185,7 @@ pub struct StackSpec {
 impl StackSpec {
     /// Width of the final hidden state.
     pub fn final_width(&self) -> usize {
-        self.embedding.token_width.unwrap_or(self.hidden_size)
+        self.embedding.final_projection().unwrap_or(self.hidden_size)
     }
 
     /// Values per token that cross layers, at most.

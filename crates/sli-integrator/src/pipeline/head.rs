@@ -40,7 +40,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
     /// Runs a stack's final norm; after the last stack also the head, when its logits are wanted.
     pub(super) fn run_final(&mut self, run: &mut StageRun, stack: usize, done: usize) -> Result<()> {
         let spec = &self.model.spec.stacks[stack];
-        let end = match spec.final_norm.is_some() || spec.embedding.token_width.is_some() {
+        let end = match spec.final_norm.is_some() || spec.embedding.final_projection().is_some() {
             true => {
                 let tensors = self.take_dense(run, 0)?;
                 Some(self.factory.stack_end(spec, &tensors)?)

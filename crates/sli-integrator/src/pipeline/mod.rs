@@ -252,7 +252,11 @@ impl<B: SliBackend> Pipeline<'_, B> {
             let rows = model.layout.read_rows(table, ids)?;
             run.read += start.elapsed();
             run.wait += start.elapsed();
-            let rows = B::from_host(rows.to_f32().into_owned(), spec.final_width(), &device);
+            let rows = B::from_host(
+                rows.to_f32().into_owned(),
+                spec.embedding.token_width(spec.hidden_size),
+                &device,
+            );
             let types =
                 samples.token_types.as_ref().filter(|_| stack == 0).map(|types| &types[chunk.tokens.clone()]);
             let layer_rows = self.layer_rows(run, &spec.embedding, place, ids)?;

@@ -66,7 +66,7 @@ pub(crate) fn spec(config: &HfConfig) -> Result<ModelSpec> {
         layers: vec![block; config.layers("num_hidden_layers")?],
         final_norm: None,
     };
-    let transform = Some(HeadTransform { bias: true, activation, norm });
+    let transform = Some(HeadTransform { bias: true, width: None, activation, norm: Some(norm) });
     let head = HeadSpec { transform, bias: true, ..HeadSpec::plain(vocab_size) };
     Ok(model(vec![stack], has_lm_head(config).then_some(head), Some(num_positions)))
 }

@@ -2,6 +2,7 @@
 //! architecture's name.
 
 mod afmoe;
+mod albert;
 mod apertus;
 mod arcee;
 mod arctic;
@@ -27,6 +28,7 @@ mod diffllama;
 mod distilbert;
 mod doge;
 mod dots1;
+mod electra;
 mod ernie;
 mod ernie4_5;
 mod ernie4_5_moe;
@@ -234,6 +236,8 @@ pub const ARCHITECTURES: &[Architecture] = &[
     roberta::ARCHITECTURE,
     xlm_roberta_xl::ARCHITECTURE,
     distilbert::ARCHITECTURE,
+    albert::ARCHITECTURE,
+    electra::ARCHITECTURE,
     mpnet::ARCHITECTURE,
     megatron_bert::ARCHITECTURE,
     nomic_bert::ARCHITECTURE,

@@ -71,7 +71,8 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
 fn unbias_norms(spec: &mut ModelSpec) {
     let transform = spec.head.as_mut().and_then(|head| head.transform.as_mut());
     let stack = &mut spec.stacks[0];
-    let outer = [stack.embedding.norm.as_mut(), stack.final_norm.as_mut(), transform.map(|t| &mut t.norm)];
+    let outer =
+        [stack.embedding.norm.as_mut(), stack.final_norm.as_mut(), transform.and_then(|t| t.norm.as_mut())];
     let blocks = stack.layers.iter_mut().map(|block| &mut block.norm);
     blocks.chain(outer.into_iter().flatten()).for_each(|norm| norm.kind = NormKind::LayerUnbiased);
 }

@@ -2,8 +2,8 @@
 //! The 350M model has its norms after each branch and narrower token rows; Galactica neither biases nor weights of norms.
 
 use sli_core::{
-    BlockSpec, EmbeddingSpec, Family, Ffn, Mask, Mixer, MlpSpec, ModelSpec, NormKind, NormSpec, Positions,
-    Residual, Result, StackKind, StackMap, StackSpec, TensorRole, WeightMap,
+    BlockSpec, EmbeddingSpec, Family, Ffn, Mask, Mixer, MlpSpec, ModelSpec, Narrow, NormKind, NormSpec,
+    Positions, Residual, Result, StackKind, StackMap, StackSpec, TensorRole, WeightMap,
 };
 
 use crate::architecture::{Architecture, KnownModel};
@@ -65,7 +65,7 @@ pub(super) fn spec(config: &HfConfig) -> Result<ModelSpec> {
         kind: StackKind::Decoder,
         hidden_size,
         embedding: EmbeddingSpec {
-            token_width: (token_width != hidden_size).then_some(token_width),
+            narrow: (token_width != hidden_size).then_some(Narrow::Tokens { width: token_width }),
             positions: Some(Positions::Learned { count: num_positions }),
             ..EmbeddingSpec::tokens(vocab_size)
         },
