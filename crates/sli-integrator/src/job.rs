@@ -41,6 +41,16 @@ impl Job<'_> {
         journal: RunJournal,
         device: burn::tensor::Device<B>,
     ) -> Result<(Totals, Committer)> {
+        // On a thread of the pool that computes: it takes its share of each kernel at once, where another thread would
+        // have to wake the pool and be woken by it, which takes as long as a small product.
+        rayon::scope(|_| self.on_this_thread::<B>(journal, device))
+    }
+
+    fn on_this_thread<B: SliBackend>(
+        &self,
+        journal: RunJournal,
+        device: burn::tensor::Device<B>,
+    ) -> Result<(Totals, Committer)> {
         let Self { sli, options, samples, chunks, plan, .. } = *self;
         let model = &sli.model;
         let past = self.past.cloned().unwrap_or_default();

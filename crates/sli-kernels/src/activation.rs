@@ -31,7 +31,7 @@ pub enum Activation {
 }
 
 /// An [`Activation`] as a type, so that each loop is compiled for its own function.
-trait Function: Copy + Sync {
+pub(crate) trait Function: Copy + Sync {
     fn value<S: Simd>(self, s: S, x: S::F) -> S::F;
 }
 
@@ -49,7 +49,7 @@ macro_rules! functions {
 
         impl Activation {
             /// Hands the activation to code that is generic over it.
-            fn with<W: WithFunction>(self, with: W) {
+            pub(crate) fn with<W: WithFunction>(self, with: W) {
                 match self {
                     $(Activation::$name => with.run($name),)*
                 }
@@ -59,7 +59,7 @@ macro_rules! functions {
 }
 
 /// Code that is compiled once for each function.
-trait WithFunction {
+pub(crate) trait WithFunction {
     fn run<G: Function>(self, function: G);
 }
 

@@ -5,27 +5,27 @@ use crate::math::sigmoid;
 use crate::parallel::for_each_part2;
 use crate::simd::Simd;
 
+/// The gate of one vector.
+#[inline(always)]
+pub(crate) fn clamped<S: Simd>(s: S, gate: S::F, up: S::F, limit: f32, alpha: f32) -> S::F {
+    let most = s.splat(limit);
+    // A NaN in the second operand stays.
+    let g = s.min(most, gate);
+    let u = s.max(s.splat(-limit), s.min(most, up));
+    let gated = s.mul(g, sigmoid(s, s.mul(g, s.splat(alpha))));
+    s.mul_add(gated, u, gated)
+}
+
 /// `gate = g * sigmoid(alpha * g) * (u + 1)`, where `g = min(gate, limit)` and `u = up` within `±limit`.
 ///
 /// # Panics
 /// Where the lengths differ.
-pub fn clamped_gate(gate: &mut [f32], up: &mut [f32], limit: f32, alpha: f32) {
+pub(crate) fn clamped_gate(gate: &mut [f32], up: &mut [f32], limit: f32, alpha: f32) {
     struct Clamped<'a> {
         gate: &'a mut [f32],
         up: &'a [f32],
         limit: f32,
         alpha: f32,
-    }
-    impl Clamped<'_> {
-        #[inline(always)]
-        fn value<S: Simd>(s: S, gate: S::F, up: S::F, limit: f32, alpha: f32) -> S::F {
-            let most = s.splat(limit);
-            // A NaN in the second operand stays.
-            let g = s.min(most, gate);
-            let u = s.max(s.splat(-limit), s.min(most, up));
-            let gated = s.mul(g, sigmoid(s, s.mul(g, s.splat(alpha))));
-            s.mul_add(gated, u, gated)
-        }
     }
     impl Kernel for Clamped<'_> {
         type Output = ();
@@ -36,11 +36,11 @@ pub fn clamped_gate(gate: &mut [f32], up: &mut [f32], limit: f32, alpha: f32) {
             let ups = up.chunks_exact(S::LANES);
             let last = ups.remainder();
             for (gate, up) in (&mut gates).zip(ups) {
-                s.store(gate, Self::value(s, s.load(gate), s.load(up), limit, alpha));
+                s.store(gate, clamped(s, s.load(gate), s.load(up), limit, alpha));
             }
             let rest = gates.into_remainder();
             let (g, u) = (s.load_partial(rest, 0.0), s.load_partial(last, 0.0));
-            s.store_partial(rest, Self::value(s, g, u, limit, alpha));
+            s.store_partial(rest, clamped(s, g, u, limit, alpha));
         }
     }
     assert_eq!(gate.len(), up.len(), "clamped_gate: lengths differ");

@@ -32,19 +32,25 @@ impl Buffer {
     }
 }
 
-/// The thread's own buffer while somebody uses it. When dropped it goes back to the thread, which keeps the largest.
+/// One of the thread's own buffers while somebody uses it. When dropped it goes back to the thread.
 pub(crate) struct Scratch(Buffer);
 
+/// Buffers that a thread keeps, the largest ones: a thread that packs for others also works on a part of what it packed.
+const KEPT: usize = 2;
+
 thread_local! {
-    static OWN: Cell<Vec<CacheLine>> = const { Cell::new(Vec::new()) };
+    static OWN: Cell<[Vec<CacheLine>; KEPT]> = const { Cell::new([const { Vec::new() }; KEPT]) };
 }
 
 impl Scratch {
-    /// At least `length` values, which hold whatever the last user left. A second user at the same time gets a buffer
-    /// of its own.
+    /// At least `length` values, which hold whatever the last user left. Users at the same time get buffers of their
+    /// own.
     pub(crate) fn take(length: usize) -> Self {
-        let own = Buffer(OWN.take());
-        if own.0.len() * 16 < length { Self(Buffer::zeros(length)) } else { Self(own) }
+        let mut own = OWN.take();
+        let fitting = own.iter_mut().filter(|buffer| buffer.len() * 16 >= length);
+        let smallest = fitting.min_by_key(|buffer| buffer.len()).map(std::mem::take);
+        OWN.set(own);
+        Self(smallest.map_or_else(|| Buffer::zeros(length), Buffer))
     }
 
     pub(crate) fn as_slice(&self) -> &[f32] {
@@ -58,9 +64,13 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let other = OWN.take();
-        let own = std::mem::take(&mut self.0.0);
-        OWN.set(if own.len() < other.len() { other } else { own });
+        let (mut own, buffer) = (OWN.take(), std::mem::take(&mut self.0.0));
+        if let Some(smallest) = own.iter_mut().min_by_key(|buffer| buffer.len())
+            && smallest.len() < buffer.len()
+        {
+            *smallest = buffer;
+        }
+        OWN.set(own);
     }
 }
 
@@ -85,5 +95,23 @@ impl SharedMut {
     pub(crate) unsafe fn at(self, index: usize) -> *mut f32 {
         // SAFETY: the caller keeps to the slice.
         unsafe { self.0.add(index) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_keeps_its_two_largest_buffers() {
+        let address = |scratch: &Scratch| scratch.as_slice().as_ptr();
+        let (large, small) = (Scratch::take(4096), Scratch::take(512));
+        let addresses = [&large, &small].map(address);
+        drop(Scratch::take(16));
+        drop((large, small));
+        let (large, small) = (Scratch::take(4000), Scratch::take(500));
+        assert_eq!([&large, &small].map(address), addresses);
+        drop((large, small));
+        assert_eq!(address(&Scratch::take(100)), addresses[1], "the smallest that fits");
     }
 }

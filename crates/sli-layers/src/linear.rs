@@ -10,8 +10,8 @@ use crate::tensors::LayerTensors;
 /// A projection of each token.
 #[derive(Clone, Debug)]
 pub struct Linear<B: SliBackend> {
-    weight: B::Matrix,
-    bias: Option<Tensor<B, 1>>,
+    pub(crate) weight: B::Matrix,
+    pub(crate) bias: Option<Tensor<B, 1>>,
 }
 
 impl<B: SliBackend> Linear<B> {

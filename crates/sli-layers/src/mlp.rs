@@ -1,6 +1,6 @@
 //! Multi-layer perceptrons, plain and gated.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, activation};
 use sli_core::{ClampedMlpSpec, ExpertSpec, MlpSpec, NormSpec, Result, TensorRole};
 use sli_kernels::{Activation, Precision};
 
@@ -19,19 +19,51 @@ pub struct Mlp<B: SliBackend> {
     down: Linear<B>,
 }
 
+/// What becomes of u = up(x), value by value. Backends may run it together with the projections.
+#[derive(Clone, Debug)]
+pub enum Inner<B: SliBackend> {
+    /// act(u).
+    Activated(Activation),
+    /// act(gate(x)) * u.
+    Gated(Activation, Linear<B>),
+    /// g * sigmoid(alpha g) * (u + 1), bounded.
+    Clamped {
+        /// The projection to g.
+        gate: Linear<B>,
+        /// The largest g, and the largest magnitude of u.
+        limit: f32,
+        /// How steep the sigmoid is.
+        alpha: f32,
+    },
+}
+
 /// What becomes of up(x).
 #[derive(Clone, Debug)]
 enum Gate<B: SliBackend> {
-    /// act(up(x)).
-    None(Activation),
+    /// Something that looks at each value by itself.
+    Inner(Inner<B>),
     /// xielu(up(x)).
     Xielu(Xielu),
-    /// act(gate(x)) * up(x).
-    Activated(Activation, Linear<B>),
     /// act(t) * up(x), where of t = gate(x) only what exceeds its mean by so many standard deviations is left.
     Thinned(Activation, Linear<B>, f64),
-    /// g * sigmoid(alpha g) * (u + 1), bounded.
-    Clamped { gate: Linear<B>, limit: f32, alpha: f32 },
+}
+
+impl<B: SliBackend> Inner<B> {
+    /// [tokens, in] -> [tokens, inner].
+    pub(crate) fn forward(&self, x: Tensor<B, 2>, up: &Linear<B>) -> Tensor<B, 2> {
+        match self {
+            Self::Activated(activation) => B::nonlinearity(*activation, up.forward(x)),
+            Self::Gated(activation, gate) => {
+                let gate = gate.forward(x.clone());
+                B::gated_nonlinearity(*activation, gate, up.forward(x))
+            }
+            Self::Clamped { gate, limit, alpha } => {
+                let (gate, up) = (gate.forward(x.clone()), up.forward(x));
+                let (g, u) = (gate.clamp_max(*limit), up.clamp(-limit, *limit));
+                g.clone() * activation::sigmoid(g * *alpha) * (u + 1.0)
+            }
+        }
+    }
 }
 
 impl<B: SliBackend> Mlp<B> {
@@ -47,7 +79,7 @@ impl<B: SliBackend> Mlp<B> {
         device: &Device<B>,
     ) -> Result<Self> {
         let linear = |role| Linear::new(tensors, role, spec.bias, precision, device);
-        let gate = Gate::None(kernel_activation(spec.activation));
+        let gate = Gate::Inner(Inner::Activated(kernel_activation(spec.activation)));
         Ok(Self { gate, up: linear(up)?, norm: None, down: linear(down)? })
     }
 
@@ -73,7 +105,7 @@ impl<B: SliBackend> Mlp<B> {
         device: &Device<B>,
     ) -> Result<Self> {
         let linear = |role| Linear::new(tensors, role, spec.bias, precision, device);
-        let gate = Gate::Activated(kernel_activation(spec.activation), linear(gate)?);
+        let gate = Gate::Inner(Inner::Gated(kernel_activation(spec.activation), linear(gate)?));
         Ok(Self { gate, up: linear(up)?, norm: None, down: linear(down)? })
     }
 
@@ -108,14 +140,14 @@ impl<B: SliBackend> Mlp<B> {
     ) -> Result<Self> {
         let linear = |role| Linear::new(tensors, role, spec.bias, precision, device);
         let (limit, alpha) = (spec.limit as f32, spec.alpha as f32);
-        let gate = Gate::Clamped { gate: linear(gate)?, limit, alpha };
-        Ok(Self { gate, up: linear(up)?, norm: None, down: linear(down)? })
+        let inner = Inner::Clamped { gate: linear(gate)?, limit, alpha };
+        Ok(Self { gate: Gate::Inner(inner), up: linear(up)?, norm: None, down: linear(down)? })
     }
 
     /// The same with most of the gate's values cut off.
     pub(crate) fn thinned(self, cutoff: f64) -> Self {
         let gate = match self.gate {
-            Gate::Activated(activation, gate) => Gate::Thinned(activation, gate, cutoff),
+            Gate::Inner(Inner::Gated(activation, gate)) => Gate::Thinned(activation, gate, cutoff),
             other => other,
         };
         Self { gate, ..self }
@@ -133,19 +165,14 @@ impl<B: SliBackend> Mlp<B> {
     /// [tokens, hidden] -> [tokens, hidden].
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let inner = match &self.gate {
-            Gate::None(activation) => B::nonlinearity(*activation, self.up.forward(x)),
-            Gate::Xielu(xielu) => xielu.forward(self.up.forward(x)),
-            Gate::Activated(activation, gate) => {
-                let gate = gate.forward(x.clone());
-                B::gated_nonlinearity(*activation, gate, self.up.forward(x))
+            Gate::Inner(inner) if self.norm.is_none() => {
+                return B::perceptron(x, inner, &self.up, &self.down);
             }
+            Gate::Inner(inner) => inner.forward(x, &self.up),
+            Gate::Xielu(xielu) => xielu.forward(self.up.forward(x)),
             Gate::Thinned(activation, gate, cutoff) => {
                 let gate = thinned(gate.forward(x.clone()), *cutoff);
                 B::gated_nonlinearity(*activation, gate, self.up.forward(x))
-            }
-            Gate::Clamped { gate, limit, alpha } => {
-                let gate = gate.forward(x.clone());
-                B::clamped_gate(gate, self.up.forward(x), *limit, *alpha)
             }
         };
         self.down.forward(match &self.norm {

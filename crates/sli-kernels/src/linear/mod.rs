@@ -1,10 +1,15 @@
 //! `y = x W^T`: the product of activations with a weight matrix as it is stored.
 
+mod block;
 mod decoded;
 mod few;
+mod fused_mlp;
 mod many;
+mod panels;
 
 use half::bf16;
+
+pub(crate) use fused_mlp::{FusedMlp, InnerFunction};
 
 use crate::formats::Rows;
 use crate::isa::isa;
@@ -33,7 +38,7 @@ impl<'a> From<&'a [bf16]> for Activations<'a> {
 }
 
 impl<'a> Activations<'a> {
-    fn len(self) -> usize {
+    pub(crate) fn len(self) -> usize {
         match self {
             Activations::F32(x) => x.len(),
             Activations::Bf16(x) => x.len(),
@@ -50,6 +55,11 @@ impl<'a> Activations<'a> {
 
 /// Rows of x up to which dot products are faster than tiles, whose lanes would be filled with little.
 const FEW: usize = 24;
+
+/// Do so many rows of x take dot products?
+pub(crate) fn is_few(rows: usize) -> bool {
+    rows <= FEW
+}
 
 /// `y[m, n] = x[m, k] W^T (+ bias)`, where w is an n by k matrix, bias has n values, and m follows from `y`.
 ///
@@ -106,7 +116,7 @@ fn multiply<R: Rows>(
         });
     } else if decoded::suits(isa, precision, m, w) {
         decoded::multiply(isa, precision, x, w, bias, y, n);
-    } else if m <= FEW {
+    } else if is_few(m) {
         few::multiply(isa, precision, x, w, bias, y, n);
     } else {
         many::multiply(isa, precision, x, w, bias, y, n);

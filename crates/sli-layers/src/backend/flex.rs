@@ -10,6 +10,8 @@ use sli_kernels::{
 };
 
 use crate::backend::{DeltaInputs, Scan, SliBackend, into_f32, recycle};
+use crate::linear::Linear;
+use crate::mlp::Inner;
 use crate::rope::RopeTable;
 
 /// A weight in its stored dtype, shared with the buffer that it was read into.
@@ -69,6 +71,22 @@ impl Drop for Values {
         if let Some(tensor) = self.0.take().filter(FlexTensor::is_unique) {
             recycle::recycle(into_f32(tensor.into_data()));
         }
+    }
+}
+
+/// A projection's matrix, and its bias as a slice.
+struct Projection<'a> {
+    matrix: &'a StoredMatrix,
+    bias: Option<Values>,
+}
+
+impl<'a> Projection<'a> {
+    fn of(linear: &'a Linear<Flex>) -> Self {
+        Self { matrix: &linear.weight, bias: linear.bias.clone().map(Values::of) }
+    }
+
+    fn view(&self) -> sli_kernels::Projection<'_> {
+        sli_kernels::Projection { matrix: self.matrix.view(), bias: self.bias.as_ref().map(Values::slice) }
     }
 }
 
@@ -199,11 +217,30 @@ impl SliBackend for Flex {
         tensor(gate, shape)
     }
 
-    fn clamped_gate(gate: Tensor<Self, 2>, up: Tensor<Self, 2>, limit: f32, alpha: f32) -> Tensor<Self, 2> {
-        let shape = gate.dims();
-        let (mut gate, mut up) = (owned(gate), owned(up));
-        sli_kernels::clamped_gate(&mut gate, &mut up, limit, alpha);
-        tensor(gate, shape)
+    fn perceptron(
+        x: Tensor<Self, 2>,
+        inner: &Inner<Self>,
+        up: &Linear<Self>,
+        down: &Linear<Self>,
+    ) -> Tensor<Self, 2> {
+        let (tokens, x, precision) = (x.dims()[0], Values::of(x), up.weight.precision);
+        let (up, down) = (Projection::of(up), Projection::of(down));
+        let run = |inner| {
+            let mlp = sli_kernels::Mlp { inner, up: up.view(), down: down.view() };
+            let mut y = recycle::vector(tokens * mlp.down.matrix.rows);
+            sli_kernels::mlp(x.slice().into(), &mlp, precision, &mut y);
+            tensor(y, [tokens, mlp.down.matrix.rows])
+        };
+        match inner {
+            Inner::Activated(activation) => run(sli_kernels::Inner::Activated(*activation)),
+            Inner::Gated(activation, gate) => {
+                run(sli_kernels::Inner::Gated(Projection::of(gate).view(), *activation))
+            }
+            Inner::Clamped { gate, limit, alpha } => {
+                let gate = Projection::of(gate);
+                run(sli_kernels::Inner::Clamped { gate: gate.view(), limit: *limit, alpha: *alpha })
+            }
+        }
     }
 
     fn lead_heads(shared: Tensor<Self, 2>, own: Tensor<Self, 2>, heads: usize) -> Tensor<Self, 2> {

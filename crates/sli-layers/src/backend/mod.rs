@@ -11,10 +11,12 @@ mod cuda;
 use std::fmt::Debug;
 
 use burn::tensor::backend::Backend;
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, TensorData};
 use sli_core::{HostTensor, NormSpec};
 use sli_kernels::{Activation, Attention, ChosenKeys, DeltaRule, Precision};
 
+use crate::linear::Linear;
+use crate::mlp::Inner;
 use crate::rope::RopeTable;
 
 #[cfg(feature = "cuda")]
@@ -93,10 +95,14 @@ pub trait SliBackend: Backend {
         Self::nonlinearity(activation, gate) * up
     }
 
-    /// g * sigmoid(alpha g) * (u + 1), where g = min(gate, limit) and u = up, at most `limit` away from zero.
-    fn clamped_gate(gate: Tensor<Self, 2>, up: Tensor<Self, 2>, limit: f32, alpha: f32) -> Tensor<Self, 2> {
-        let (g, u) = (gate.clamp_max(limit), up.clamp(-limit, limit));
-        g.clone() * activation::sigmoid(g * alpha) * (u + 1.0)
+    /// down(inner(x)): [tokens, in] -> [tokens, out].
+    fn perceptron(
+        x: Tensor<Self, 2>,
+        inner: &Inner<Self>,
+        up: &Linear<Self>,
+        down: &Linear<Self>,
+    ) -> Tensor<Self, 2> {
+        down.forward(inner.forward(x, up))
     }
 
     /// Rows of all heads side by side, `shared` [tokens, s] at the start of each head of `own` [tokens, heads * o]:
