@@ -68,7 +68,7 @@ impl Job<'_> {
         let stream_options = StreamOptions {
             // What the current layer holds counts too.
             ahead_bytes: plan.largest_group + plan.read_ahead,
-            urgent_bytes: plan.expert_read_ahead,
+            urgent_bytes: plan.experts_held,
             mode: ReadMode::Direct,
         };
         let mut pipeline = Pipeline::<B> {

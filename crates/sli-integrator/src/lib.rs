@@ -15,6 +15,7 @@
 //! # Ok::<(), sli_core::SliError>(())
 //! ```
 
+mod chunk_memory;
 mod chunks;
 mod dataset;
 mod forecast;

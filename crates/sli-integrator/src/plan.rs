@@ -1,8 +1,9 @@
 //! How a run uses memory: chunk size, reading ahead, where activations wait.
 
 use serde::Serialize;
-use sli_core::{BlockSpec, ByteSize, Ffn, LayerPart, Mixer, ModelSpec, Residual, Result, SliError};
+use sli_core::{BlockSpec, ByteSize, LayerPart, ModelSpec, Result, SliError};
 
+use crate::chunk_memory::{PACKED_TOKENS, layers_top_k, packed_floats, pending_floats, scratch_floats};
 use crate::chunks::{Chunks, sample_length};
 use crate::dataset::Samples;
 use crate::forecast::MachineRates;
@@ -24,8 +25,10 @@ pub struct MemoryPlan {
     pub largest_group: u64,
     /// Most bytes of weights read before they are wanted.
     pub read_ahead: u64,
-    /// Most bytes of experts read before they are wanted.
-    pub expert_read_ahead: u64,
+    /// Experts that are held together, each worked on by a thread.
+    pub experts_together: usize,
+    /// Most bytes of experts held: those at work, and as many that are read ahead.
+    pub experts_held: u64,
     /// Tokens that go through the experts of a layer together.
     pub wave_tokens: usize,
     /// Rows of a tile of the vocabulary matrix.
@@ -63,6 +66,8 @@ const CHUNKS_WITHOUT_READ_AHEAD: [usize; 13] = [1024, 512, 384, 256, 192, 128, 9
 const READ_AHEAD: u64 = 128 << 20;
 /// Most stages that are read ahead.
 const STAGES_AHEAD: usize = 4;
+/// As many experts as there are threads are worked on side by side, as long as they have together at most this many bytes.
+const EXPERTS_TOGETHER: u64 = 64 << 20;
 /// Tiles of the head are about this large, and so are their logits.
 const HEAD_TILE: u64 = 16 << 20;
 
@@ -176,13 +181,21 @@ impl Situation<'_> {
         let carried = spec.stacks.iter().map(|stack| stack.carried_width() as u64).max().unwrap_or(0);
         // What is carried is read, changed and written once more while a layer runs.
         let scratch = layers.map(|block| self.scratch_floats(block, hidden)).max().unwrap_or(0) + 2 * carried;
+        let packed =
+            spec.stacks.iter().flat_map(|stack| &stack.layers).map(|block| packed_floats(block, hidden));
+        let packed = chunk.min(PACKED_TOKENS) * packed.max().unwrap_or(0);
+        let threads = rayon::current_num_threads() as u64;
+        let together = (EXPERTS_TOGETHER / sizes.largest_expert.max(1)).clamp(1, threads);
+        let experts_held = 2 * together * sizes.largest_expert;
         let top_k = layers_top_k(spec);
         let wave = if top_k > 0 { chunk } else { 0 };
 
         let vocab = spec.head.as_ref().map_or(0, |head| head.vocab_size as u64);
         let tile_rows =
             (HEAD_TILE / sizes.head_row.max(1)).min(HEAD_TILE / (4 * chunk).max(1)).clamp(16, vocab.max(16));
-        let layer_time = sizes.largest_stage() + read_ahead + 3 * sizes.largest_expert + scratch * chunk * 4;
+        // An expert that is waited for is read even when nothing is left for it.
+        let experts = experts_held + sizes.largest_expert;
+        let layer_time = sizes.largest_stage() + read_ahead + experts + (scratch * chunk + packed) * 4;
         let head_time = tile_rows * (3 * sizes.head_row + 4 * chunk) + 4 * 4 * hidden * chunk;
 
         let kept = if spilled { 3 * chunk } else { tokens as u64 + chunk } * (hidden + carried) * 4;
@@ -204,7 +217,8 @@ impl Situation<'_> {
             in_parts: sizes.in_parts,
             largest_group: sizes.largest_stage(),
             read_ahead,
-            expert_read_ahead: 2 * sizes.largest_expert,
+            experts_together: together as usize,
+            experts_held,
             wave_tokens: wave as usize,
             head_tile_rows: tile_rows as usize,
             head_wave_tokens: chunk as usize,
@@ -257,90 +271,6 @@ impl MemoryPlan {
 /// The next size that printing does not make smaller: whole MiB, or tenths of a GiB.
 fn rounded_up(bytes: u64) -> ByteSize {
     ByteSize(bytes.next_multiple_of(if bytes <= 1023 << 20 { 1 << 20 } else { (1u64 << 30).div_ceil(10) }))
-}
-
-/// f32 values that a token takes while a part of a layer computes: the residual stream with a branch's input and output,
-/// and the widest of what is between.
-pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, hidden: u64) -> u64 {
-    let mixer = match &block.mixer {
-        Mixer::Attention(a) => {
-            let (q, v) = (a.num_heads * a.head_dim, a.num_heads * a.value_dim);
-            2 * q + 2 * a.num_kv_heads * (a.head_dim + a.value_dim) + v
-        }
-        Mixer::Differential(d) => {
-            let a = &d.attention;
-            // Queries and keys, values before and after they are put side by side, what is seen, and the difference.
-            2 * a.num_heads * (a.head_dim + 2 * a.value_dim)
-                + a.num_kv_heads * (2 * a.head_dim + 6 * a.value_dim)
-        }
-        Mixer::AttentionExperts(e) => {
-            let a = &e.attention;
-            let (q, v) = (a.num_heads * a.head_dim, a.num_heads * a.value_dim);
-            3 * q + 2 * a.num_kv_heads * (a.head_dim + a.value_dim) + 2 * v + 3 * e.num_experts
-        }
-        Mixer::ConvolvedAttention(c) => {
-            // Queries and keys before, between and after the convolutions, a copy for a tap, what is added, the values.
-            let (a, all) = (&c.attention, c.heads() * c.attention.head_dim);
-            7 * all + 3 * a.num_kv_heads * a.head_dim + 2 * a.num_heads * a.head_dim
-        }
-        // Queries, keys and values twice, what blocks read, and what is normed and gated.
-        Mixer::DecayedAttention(d) => 10 * d.width(),
-        Mixer::Mla(m) => {
-            // Queries, keys (their own part and whole), values and what is mixed, besides the narrow latents.
-            let latents = m.query_rank.unwrap_or(0) + m.latent_rank + m.rotary_dim;
-            m.num_heads * (2 * m.head_dim() + m.content_dim + 3 * m.value_dim) + 2 * latents
-        }
-        Mixer::DeltaNet(d) => {
-            // Queries, keys and values before and after their convolutions, the factors of decay, the gate, what is
-            // read.
-            6 * d.key_width() + 6 * d.value_width() + 3 * d.num_decays()
-        }
-        // What goes in and its three parts, their product, and what is mixed.
-        Mixer::ShortConv(_) => 9 * hidden as usize,
-        Mixer::Mamba1(m) => 7 * m.inner_size + 3 * (m.dt_rank + 2 * m.state_size),
-        // The branches and gates, and state and product of decays before and after a step of their doubling.
-        Mixer::RgLru(r) => 12 * r.width,
-    };
-    let ffn = match &block.ffn {
-        None => 0,
-        Some(Ffn::Mlp(mlp)) => 2 * mlp.intermediate_size,
-        // Gate and up; their product takes the place of the gate.
-        Some(Ffn::GatedMlp(mlp)) => 3 * mlp.intermediate_size,
-        Some(Ffn::SparseGatedMlp(sparse)) => 6 * sparse.mlp.intermediate_size,
-        Some(Ffn::ClampedGatedMlp(mlp)) => 4 * mlp.intermediate_size,
-        Some(Ffn::NormedGatedMlp(normed)) => 4 * normed.mlp.intermediate_size,
-        Some(Ffn::XieluMlp { intermediate_size }) => 6 * intermediate_size,
-        Some(Ffn::Moe(moe)) => {
-            let shared = moe.shared.map_or(0, |shared| shared.mlp.intermediate_size);
-            4 * moe.expert.intermediate_size().max(shared) + 3 * (moe.num_experts + moe.router.idle_experts())
-        }
-    };
-    let between = match block.residual {
-        Residual::DenseBetween(mlp) | Residual::ScaledSandwich { beside: Some(mlp), .. } => {
-            4 * mlp.intermediate_size
-        }
-        // What the experts see waits beside it.
-        Residual::Shortcut(mlp) => 4 * mlp.intermediate_size + hidden as usize,
-        _ => 0,
-    };
-    let mixer = if part.has_mixers() { mixer } else { 0 };
-    let ffn = if part.has_feed_forward() { ffn } else { 0 };
-    5 * hidden + mixer.max(ffn).max(between) as u64
-}
-
-/// f32 values that a token takes while it waits for experts: residual stream, input, sum, and its choices.
-fn pending_floats(hidden: u64, top_k: u64) -> u64 {
-    3 * hidden + 4 * top_k
-}
-
-/// Experts per token, zero for models without experts.
-fn layers_top_k(spec: &ModelSpec) -> u64 {
-    let layers = spec.stacks.iter().flat_map(|stack| &stack.layers);
-    let top_k = layers.filter_map(|block| match &block.ffn {
-        Some(Ffn::Moe(moe)) => Some(moe.router.top_k as u64),
-        _ => None,
-    });
-    top_k.max().unwrap_or(0)
 }
 
 /// 80 % of the memory that is available now, within the limit of a control group if there is one.
@@ -409,7 +339,7 @@ mod tests {
             last = (chunk, ahead);
         }
         assert_eq!(last, (32, 128));
-        assert_eq!(of("400MiB"), (256, 0), "products of few rows take longer than reading beside them saves");
+        assert_eq!(of("400MiB"), (192, 0), "products of few rows take longer than reading beside them saves");
         assert!(matches!(plan("300MiB", None), Err(SliError::Memory { .. })));
     }
 

@@ -1,6 +1,7 @@
 //! Mixtures of experts: route first, then run only the experts that were chosen.
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
+use rayon::prelude::*;
 use sli_core::{ExpertSpec, MoeSpec, Result, TensorRole, Weighs};
 use sli_kernels::Precision;
 use sli_moe::{ExpertRows, Routing, route};
@@ -155,22 +156,37 @@ impl<B: SliBackend> SharedExpert<B> {
 }
 
 impl<B: SliBackend> PendingExperts<B> {
-    /// Runs the rows that chose expert `index` through it and adds what comes out. Nothing where none did.
-    /// Sums round the same way whenever experts are applied in the same order.
-    pub fn apply(&mut self, index: u32, expert: &Expert<B>) {
-        let Ok(at) = self.by_expert.binary_search_by_key(&index, |rows| rows.expert) else { return };
-        let rows = &self.by_expert[at];
-        let x = B::gather(&self.input, &rows.tokens);
+    /// Runs the rows that chose these experts through them and adds what comes out; nothing for those that no row chose.
+    /// Experts run side by side: a thread that has one to itself waits for nobody between its products. Sums round the
+    /// same way whenever experts are applied in the same order.
+    pub fn apply(&mut self, experts: &[(u32, Expert<B>)]) {
+        let rows_of = |index: &u32| self.by_expert.binary_search_by_key(index, |rows| rows.expert).ok();
+        let chosen = experts.iter().filter_map(|(index, expert)| Some((rows_of(index)?, expert)));
+        let chosen: Vec<_> = chosen.collect();
+        let outputs: Vec<_> =
+            chosen.par_iter().map(|(at, expert)| (*at, self.output(&self.by_expert[*at], expert))).collect();
         // The sum is taken out while it changes, so that the backend can add in place.
-        let sum = std::mem::replace(&mut self.sum, Tensor::empty([0, 0], &self.input.device()));
-        self.sum = match self.weighs {
-            Weighs::Output => B::scatter_add(sum, expert.0.forward(x), &rows.tokens, &rows.weights),
+        let mut sum = std::mem::replace(&mut self.sum, Tensor::empty([0, 0], &self.input.device()));
+        for (at, output) in outputs {
+            let ExpertRows { tokens, weights, .. } = &self.by_expert[at];
+            sum = match self.weighs {
+                Weighs::Output => B::scatter_add(sum, output, tokens, weights),
+                Weighs::Input => B::scatter_add(sum, output, tokens, &vec![1.0; tokens.len()]),
+            };
+        }
+        self.sum = sum;
+    }
+
+    /// What an expert makes of the rows that chose it.
+    fn output(&self, rows: &ExpertRows, expert: &Expert<B>) -> Tensor<B, 2> {
+        let x = B::gather(&self.input, &rows.tokens);
+        expert.0.forward(match self.weighs {
+            Weighs::Output => x,
             Weighs::Input => {
                 let weights = TensorData::new(rows.weights.clone(), [rows.weights.len(), 1]);
-                let y = expert.0.forward(x * Tensor::from_data(weights, &self.input.device()));
-                B::scatter_add(sum, y, &rows.tokens, &vec![1.0; rows.tokens.len()])
+                x * Tensor::from_data(weights, &self.input.device())
             }
-        };
+        })
     }
 
     /// The residual stream and the sum of the experts.

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use sli_core::{AttentionSpec, BlockSpec, Ffn, Group, LayerPart, Mask, Mixer, Place, Residual};
 use sli_weights::{Layout, Slot};
 
+use crate::chunk_memory::scratch_floats;
 use crate::dataset::{Samples, TokenSequences};
 use crate::model::OpenModel;
 use crate::options::{HiddenDtype, Logits, Pooling, RunOptions};
 use crate::pipeline::{Stage, stages};
-use crate::plan::{MemoryPlan, scratch_floats};
+use crate::plan::MemoryPlan;
 
 /// Bytes and operations of a stage, or of a whole run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

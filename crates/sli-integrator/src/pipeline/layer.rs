@@ -100,7 +100,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
         Ok((block.forward(x, &mut carried, &context), carried))
     }
 
-    /// Reads each expert that any waiting chunk chose, once, and applies it to all of them.
+    /// Reads each expert that any waiting chunk chose, once, and applies it to all of them, a few at a time.
     fn run_experts(
         &mut self,
         run: &mut StageRun,
@@ -115,13 +115,16 @@ impl<B: SliBackend> Pipeline<'_, B> {
             .collect();
         let requests: Vec<_> = chosen.iter().map(|e| ReadRequest::Group(place, Group::Expert(*e))).collect();
         self.stream.enqueue_urgent(requests.iter().cloned());
-        for (expert, request) in chosen.into_iter().zip(requests) {
-            let tensors = self.take(run, &request)?;
-            run.expert_bytes += tensors.bytes_read();
-            let tensors = LayerTensors::new(layer, tensors);
-            let module = block.expert(expert, &tensors)?;
+        let chosen: Vec<_> = chosen.into_iter().zip(requests).collect();
+        for together in chosen.chunks(self.plan.experts_together) {
+            let mut experts = Vec::with_capacity(together.len());
+            for (expert, request) in together {
+                let tensors = self.take(run, request)?;
+                run.expert_bytes += tensors.bytes_read();
+                experts.push((*expert, block.expert(*expert, &LayerTensors::new(layer, tensors))?));
+            }
             for (_, pending, _) in waiting.iter_mut() {
-                pending.apply(expert, &module);
+                pending.apply(&experts);
             }
         }
         Ok(())

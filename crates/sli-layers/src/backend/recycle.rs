@@ -2,15 +2,14 @@
 //! a page fault for each of its pages, which took a fifth of the time of a layer. So the kernels' inputs, once the last
 //! tensor over them is gone, become the next kernels' outputs.
 
-use std::cell::RefCell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Smaller vectors are left to the allocator, which keeps their memory.
 const SMALLEST: usize = 1 << 14;
 /// A vector that was not wanted for so many requests is freed: a block makes about a dozen.
 const PATIENCE: u64 = 48;
 
-/// Vectors of one thread that wait to be used again.
-#[derive(Default)]
+/// Vectors that wait to be used again, by any thread: one may end what another began.
 struct Idle {
     vectors: Vec<Waiting>,
     requests: u64,
@@ -21,8 +20,11 @@ struct Waiting {
     since: u64,
 }
 
-thread_local! {
-    static IDLE: RefCell<Idle> = RefCell::default();
+static IDLE: Mutex<Idle> = Mutex::new(Idle { vectors: Vec::new(), requests: 0 });
+
+// A thread that panicked leaves whole vectors.
+fn idle() -> MutexGuard<'static, Idle> {
+    IDLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A vector of this length with any contents.
@@ -30,17 +32,22 @@ pub(super) fn vector(length: usize) -> Vec<f32> {
     if length < SMALLEST {
         return vec![0.0; length];
     }
-    let found = IDLE.with_borrow_mut(|idle| idle.take(length));
-    let mut vector = found.unwrap_or_else(|| vec![0.0; rounded(length)]);
-    vector.resize(length, 0.0);
-    vector
+    let found = idle().take(length);
+    resized(found.unwrap_or_default(), length)
 }
 
 /// Keeps a vector for later.
 pub(super) fn recycle(vector: Vec<f32>) {
     if vector.capacity() >= SMALLEST {
-        IDLE.with_borrow_mut(|idle| idle.keep(vector));
+        idle().keep(vector);
     }
+}
+
+/// A vector of this length: the one at hand, or a new one when that is empty.
+fn resized(vector: Vec<f32>, length: usize) -> Vec<f32> {
+    let mut vector = if vector.capacity() == 0 { vec![0.0; rounded(length)] } else { vector };
+    vector.resize(length, 0.0);
+    vector
 }
 
 /// Up to an eighth more, so that chunks of almost the same size share vectors.
@@ -69,26 +76,30 @@ impl Idle {
 mod tests {
     use super::*;
 
+    const NOTHING: Idle = Idle { vectors: Vec::new(), requests: 0 };
+
     #[test]
     fn vectors_of_about_the_same_size_are_used_again() {
-        let first = vector(SMALLEST + 100);
+        let mut idle = NOTHING;
+        let first = resized(Vec::new(), SMALLEST + 100);
         let address = first.as_ptr();
-        recycle(first);
-        let second = vector(SMALLEST + 300);
+        idle.keep(first);
+        let second = resized(idle.take(SMALLEST + 300).unwrap(), SMALLEST + 300);
         assert_eq!((second.as_ptr(), second.len()), (address, SMALLEST + 300));
-        recycle(second);
-        let larger = vector(4 * SMALLEST);
-        assert_ne!(larger.as_ptr(), address, "a much larger one is made anew");
+        idle.keep(second);
+        assert!(idle.take(4 * SMALLEST).is_none(), "a much larger one is made anew");
         assert_eq!(vector(10).len(), 10);
     }
 
     #[test]
     fn vectors_that_nobody_wants_are_freed() {
-        recycle(vector(64 * SMALLEST));
+        let mut idle = NOTHING;
+        idle.keep(vec![0.0; 64 * SMALLEST]);
         for _ in 0..PATIENCE {
-            recycle(vector(SMALLEST));
+            let wanted = idle.take(SMALLEST).unwrap_or_else(|| vec![0.0; SMALLEST]);
+            idle.keep(wanted);
         }
-        let kept = IDLE.with_borrow(|idle| idle.vectors.iter().map(|w| w.vector.capacity()).max());
+        let kept = idle.vectors.iter().map(|w| w.vector.capacity()).max();
         assert!(kept.is_some_and(|largest| largest < 64 * SMALLEST), "{kept:?}");
     }
 }

@@ -1,0 +1,103 @@
+//! Memory that the tokens of a chunk take while they are in a layer.
+
+use sli_core::{BlockSpec, Ffn, LayerPart, Mixer, ModelSpec, Residual};
+
+/// Tokens whose inner values an MLP holds at a time, at most.
+pub(crate) const PACKED_TOKENS: u64 = 256;
+
+/// f32 values that are held for each of these tokens: inputs and inner values.
+pub(crate) fn packed_floats(block: &BlockSpec, hidden: u64) -> u64 {
+    let inner = match &block.ffn {
+        Some(Ffn::Mlp(mlp) | Ffn::GatedMlp(mlp)) => mlp.intermediate_size,
+        Some(Ffn::ClampedGatedMlp(mlp)) => mlp.intermediate_size,
+        Some(Ffn::Moe(moe)) => {
+            moe.expert.intermediate_size().max(moe.shared.map_or(0, |shared| shared.mlp.intermediate_size))
+        }
+        _ => 0,
+    };
+    let beside = match block.residual {
+        Residual::DenseBetween(mlp)
+        | Residual::ScaledSandwich { beside: Some(mlp), .. }
+        | Residual::Shortcut(mlp) => mlp.intermediate_size,
+        _ => 0,
+    };
+    hidden + inner.max(beside) as u64
+}
+
+/// f32 values that a token takes while a part of a layer computes: the residual stream with a branch's input and output,
+/// and the widest of what is between.
+pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, hidden: u64) -> u64 {
+    let mixer = match &block.mixer {
+        Mixer::Attention(a) => {
+            let (q, v) = (a.num_heads * a.head_dim, a.num_heads * a.value_dim);
+            2 * q + 2 * a.num_kv_heads * (a.head_dim + a.value_dim) + v
+        }
+        Mixer::Differential(d) => {
+            let a = &d.attention;
+            // Queries and keys, values before and after they are put side by side, what is seen, and the difference.
+            2 * a.num_heads * (a.head_dim + 2 * a.value_dim)
+                + a.num_kv_heads * (2 * a.head_dim + 6 * a.value_dim)
+        }
+        Mixer::AttentionExperts(e) => {
+            let a = &e.attention;
+            let (q, v) = (a.num_heads * a.head_dim, a.num_heads * a.value_dim);
+            3 * q + 2 * a.num_kv_heads * (a.head_dim + a.value_dim) + 2 * v + 3 * e.num_experts
+        }
+        Mixer::ConvolvedAttention(c) => {
+            // Queries and keys before, between and after the convolutions, a copy for a tap, what is added, the values.
+            let (a, all) = (&c.attention, c.heads() * c.attention.head_dim);
+            7 * all + 3 * a.num_kv_heads * a.head_dim + 2 * a.num_heads * a.head_dim
+        }
+        // Queries, keys and values twice, what blocks read, and what is normed and gated.
+        Mixer::DecayedAttention(d) => 10 * d.width(),
+        Mixer::Mla(m) => {
+            // Queries, keys (their own part and whole), values and what is mixed, besides the narrow latents.
+            let latents = m.query_rank.unwrap_or(0) + m.latent_rank + m.rotary_dim;
+            m.num_heads * (2 * m.head_dim() + m.content_dim + 3 * m.value_dim) + 2 * latents
+        }
+        Mixer::DeltaNet(d) => {
+            // Queries, keys and values before and after their convolutions, the factors of decay, the gate, what is
+            // read.
+            6 * d.key_width() + 6 * d.value_width() + 3 * d.num_decays()
+        }
+        // What goes in and its three parts, their product, and what is mixed.
+        Mixer::ShortConv(_) => 9 * hidden as usize,
+        Mixer::Mamba1(m) => 7 * m.inner_size + 3 * (m.dt_rank + 2 * m.state_size),
+        // The branches and gates, and state and product of decays before and after a step of their doubling.
+        Mixer::RgLru(r) => 12 * r.width,
+    };
+    let ffn = match &block.ffn {
+        None => 0,
+        // What is between the projections is held for some tokens at a time, see `packed_floats`.
+        Some(Ffn::Mlp(_) | Ffn::GatedMlp(_) | Ffn::ClampedGatedMlp(_)) => 0,
+        Some(Ffn::SparseGatedMlp(sparse)) => 6 * sparse.mlp.intermediate_size,
+        Some(Ffn::NormedGatedMlp(normed)) => 4 * normed.mlp.intermediate_size,
+        Some(Ffn::XieluMlp { intermediate_size }) => 6 * intermediate_size,
+        // The sum of the experts, and what goes into some of them and comes out.
+        Some(Ffn::Moe(moe)) => 4 * hidden as usize + 3 * (moe.num_experts + moe.router.idle_experts()),
+    };
+    let between = match block.residual {
+        Residual::DenseBetween(_) | Residual::ScaledSandwich { beside: Some(_), .. } => hidden as usize,
+        // What the experts see waits beside it.
+        Residual::Shortcut(_) => 2 * hidden as usize,
+        _ => 0,
+    };
+    let mixer = if part.has_mixers() { mixer } else { 0 };
+    let ffn = if part.has_feed_forward() { ffn } else { 0 };
+    5 * hidden + mixer.max(ffn).max(between) as u64
+}
+
+/// f32 values that a token takes while it waits for experts: residual stream, input, sum, and its choices.
+pub(crate) fn pending_floats(hidden: u64, top_k: u64) -> u64 {
+    3 * hidden + 4 * top_k
+}
+
+/// Experts per token, zero for models without experts.
+pub(crate) fn layers_top_k(spec: &ModelSpec) -> u64 {
+    let layers = spec.stacks.iter().flat_map(|stack| &stack.layers);
+    let top_k = layers.filter_map(|block| match &block.ffn {
+        Some(Ffn::Moe(moe)) => Some(moe.router.top_k as u64),
+        _ => None,
+    });
+    top_k.max().unwrap_or(0)
+}
