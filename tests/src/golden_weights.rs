@@ -32,7 +32,7 @@ pub fn weight_values(name: &str, shape: &[usize]) -> Vec<f32> {
 /// Writes `dir/model.safetensors`: every tensor that `tensors_json` names, with its golden weights.
 ///
 /// `tensors_json` is a golden case's `{name: {"dtype", "shape"}}`. Floats are rounded to nearest even; an integer
-/// tensor counts up from 0.
+/// tensor counts up from 0, in a table of four experts again and again.
 ///
 /// # Errors
 /// When a file cannot be read or written, or `tensors_json` is not of that form.
@@ -65,7 +65,11 @@ fn stored_bytes(name: &str, dtype: &str, shape: &[usize]) -> Option<Vec<u8>> {
         "F32" => values().flat_map(f32::to_le_bytes).collect(),
         "BF16" => values().flat_map(|v| bf16::from_f32(v).to_le_bytes()).collect(),
         "F16" => values().flat_map(|v| f16::from_f32(v).to_le_bytes()).collect(),
-        "I64" => (0..shape.iter().product::<usize>() as i64).flat_map(i64::to_le_bytes).collect(),
+        "I64" => {
+            // A table of experts names four of them in turn.
+            let count = if name.ends_with("tid2eid") { 4 } else { i64::MAX };
+            (0..shape.iter().product::<usize>() as i64).flat_map(|i| (i % count).to_le_bytes()).collect()
+        }
         _ => return None,
     })
 }

@@ -19,6 +19,7 @@ TENSORS = [
     ("model.layers.2.mlp.experts.down_proj", "F16", [2, 2, 25]),
     ("größe.weight", "BF16", [6]),
     ("embeddings.position_ids", "I64", [1, 4]),
+    ("layers.0.ffn.gate.tid2eid", "I64", [3, 2]),
 ]
 BITS = {"F32": torch.int32, "BF16": torch.int16, "F16": torch.int16, "I64": torch.int64}
 

@@ -78,8 +78,15 @@ class Trace:
         """The rows of the one sample that ran: `[tokens, width]` each."""
         named = {"embedding": self.layer_inputs[0], "final": self.final}
         named |= {f"layer_{index:04}": output for index, output in enumerate(self.layer_outputs)}
-        # Of several residual streams, [streams, 1, tokens, width], the first is the hidden state.
-        return {prefix + name: tensor[(0,) * (tensor.dim() - 2)] for name, tensor in named.items()}
+        return {prefix + name: hidden_state(tensor) for name, tensor in named.items()}
+
+
+def hidden_state(tensor):
+    """The rows of the one sample that ran, `[tokens, width]`. Of several residual streams, [streams, 1, tokens, width] or
+    [1, tokens, streams, width], the first is the hidden state."""
+    if tensor.dim() == 4:
+        return tensor[0, 0] if tensor.shape[1] == 1 else tensor[0, :, 0]
+    return tensor[(0,) * (tensor.dim() - 2)]
 
 
 def stacks(case, model):

@@ -6,7 +6,8 @@ together. The rules, for the i-th element (row-major) of a tensor:
     seed = FNV-1a 64 of the UTF-8 name
     v    = the top 24 bits of the i-th output of SplitMix64 seeded with it, as a float32 in [-1, 1)
 
-    integer tensor                                            i
+    integer tensor `tid2eid` (a table of four experts)        i mod 4
+    any other integer tensor                                  i
     at most one dimension, `.weight` or `.gamma` (a norm)     1 + v / 4
     at most one dimension, anything else (a bias)             v / 4
     `A_log` (a state space's decay, A = -exp(A_log))          v

@@ -82,6 +82,11 @@ impl StackSpec {
     /// The tensors of the final norm, and of what surrounds it.
     pub fn final_norm_needs(&self) -> Vec<TensorNeed> {
         let mut needs = Needs(Vec::new(), 0);
+        if let Some(Streams::Copied(hyper)) = &self.embedding.streams {
+            use TensorRole::{HyperOut, HyperOutScale};
+            needs.linear(HyperOut, hyper.streams, hyper.streams * self.hidden_size, true);
+            needs.tensor(HyperOutScale.weight(), &[1]);
+        }
         for stream in further_streams(&self.embedding) {
             needs.linear(TensorRole::StreamOut(stream), self.hidden_size, self.hidden_size, false);
         }
@@ -212,6 +217,13 @@ impl BlockSpec {
                 needs.tensor(TensorRole::LayerScale.weight(), &[1]);
             }
             Residual::DenseBetween(mlp) => dense_mlp(&mut needs, &mlp, &self.norm, hidden),
+            Residual::Hyper(hyper) => {
+                use TensorRole::{HyperFfn, HyperFfnScale, HyperMixer, HyperMixerScale};
+                for (role, scale) in [(HyperMixer, HyperMixerScale), (HyperFfn, HyperFfnScale)] {
+                    needs.linear(role, hyper.coefficients(), hyper.streams * hidden, true);
+                    needs.tensor(scale.weight(), &[3]);
+                }
+            }
             Residual::Shortcut(mlp) => {
                 use TensorRole::{MlpDown, MlpGate, MlpUp};
                 let roles = [MlpGate, MlpUp, MlpDown];
@@ -238,9 +250,12 @@ fn dense_mlp(needs: &mut Needs, mlp: &MlpSpec, norm: &NormSpec, hidden: usize) {
     feed_forward(needs, mlp.intermediate_size, mlp.bias, hidden, true, [MlpGate, MlpUp, MlpDown]);
 }
 
-/// The streams after the first, counted from zero.
+/// The streams after the first that have a matrix, counted from zero.
 fn further_streams(embedding: &EmbeddingSpec) -> std::ops::Range<u32> {
-    0..embedding.streams.map_or(0, |streams| streams.saturating_sub(1) as u32)
+    match embedding.streams {
+        Some(Streams::Projected { count }) => 0..count.saturating_sub(1) as u32,
+        Some(Streams::Copied(_)) | None => 0..0,
+    }
 }
 
 fn altup(needs: &mut Needs, spec: &AltUpSpec, norm: &NormSpec, hidden: usize) {
@@ -268,7 +283,7 @@ fn layer_input(needs: &mut Needs, spec: &LayerInputSpec, norm: &NormSpec, hidden
 
 fn moe(needs: &mut Needs, spec: &MoeSpec, hidden: usize) {
     use TensorRole::{ExpertDown, ExpertGate, ExpertUp};
-    use TensorRole::{ExpertSum, Router, RouterCorrection, RouterInputNorm, RouterScales};
+    use TensorRole::{ExpertSum, Router, RouterCorrection, RouterInputNorm, RouterScales, RouterTable};
     use TensorRole::{SharedDown, SharedGate, SharedScale, SharedUp};
     let choices = spec.num_experts + spec.router.idle_experts();
     let input = spec.router.network.map_or(hidden, |network| network.width);
@@ -291,6 +306,9 @@ fn moe(needs: &mut Needs, spec: &MoeSpec, hidden: usize) {
     }
     if spec.router.learned_scales {
         needs.tensor(RouterScales.weight(), &[choices]);
+    }
+    if let Some(rows) = spec.router.table {
+        needs.tensor(RouterTable.weight(), &[rows, spec.router.top_k]);
     }
     if spec.bias {
         needs.tensor(ExpertSum.bias(), &[hidden]);

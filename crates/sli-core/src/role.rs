@@ -47,6 +47,11 @@ pub enum TensorRole {
     MixerPastStretch,
     FfnStretch,
     FfnPastStretch,
+    // block: several streams
+    HyperMixer,
+    HyperMixerScale,
+    HyperFfn,
+    HyperFfnScale,
     // attention
     AttnQ,
     AttnK,
@@ -99,6 +104,16 @@ pub enum TensorRole {
     IndexKey,
     IndexKeyNorm,
     IndexWeights,
+    // attention to summaries
+    SummaryValue,
+    SummaryWeight,
+    SummaryPlaces,
+    SummaryNorm,
+    IndexSummaryValue,
+    IndexSummaryWeight,
+    IndexSummaryPlaces,
+    IndexSummaryNorm,
+    GroupOut,
     // delta rule
     DeltaQ,
     DeltaK,
@@ -148,6 +163,7 @@ pub enum TensorRole {
     Router,
     RouterInputNorm,
     RouterCorrection,
+    RouterTable,
     RouterDown,
     RouterPrevious,
     RouterNorm,
@@ -164,6 +180,8 @@ pub enum TensorRole {
     ExpertDown(u32),
     // after the layers
     StreamOut(u32),
+    HyperOut,
+    HyperOutScale,
     FinalNorm,
     FinalProjection,
     HeadDense,
@@ -180,6 +198,11 @@ impl TensorRole {
     /// The role's bias.
     pub const fn bias(self) -> TensorKey {
         TensorKey { role: self, part: Part::Bias, sublayer: 0 }
+    }
+
+    /// Are its elements integers rather than numbers to compute with?
+    pub const fn holds_integers(self) -> bool {
+        matches!(self, Self::RouterTable)
     }
 
     /// Which expert it belongs to.

@@ -1,6 +1,6 @@
 //! Memory that the tokens of a chunk take while they are in a layer.
 
-use sli_core::{BlockSpec, Ffn, LayerPart, Mixer, ModelSpec, Residual};
+use sli_core::{BlockSpec, ExpertSpec, Ffn, LayerPart, Mixer, ModelSpec, Residual};
 
 /// Tokens whose inner values an MLP holds at a time, at most.
 pub(crate) const PACKED_TOKENS: u64 = 256;
@@ -43,6 +43,19 @@ pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, hidden: u64) ->
             let (q, v) = (a.num_heads * a.head_dim, a.num_heads * a.value_dim);
             3 * q + 2 * a.num_kv_heads * (a.head_dim + a.value_dim) + 2 * v + 3 * e.num_experts
         }
+        // Queries before and after each step, the latent, keys, the projections for summaries, what is mixed.
+        Mixer::CompressedAttention(c) => {
+            let summaries = c.summaries.map_or(0, |summaries| {
+                let index = summaries
+                    .indexer()
+                    .map_or(0, |i| 2 * summaries.channels(i.head_dim) + i.num_heads * i.head_dim);
+                2 * summaries.channels(c.head_dim) + index
+            });
+            5 * c.num_heads * c.head_dim
+                + 2 * (c.query_rank + c.head_dim)
+                + summaries
+                + 2 * c.output_groups * c.output_rank
+        }
         Mixer::ConvolvedAttention(c) => {
             // Queries and keys before, between and after the convolutions, a copy for a tap, what is added, the values.
             let (a, all) = (&c.attention, c.heads() * c.attention.head_dim);
@@ -74,10 +87,18 @@ pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, hidden: u64) ->
         Some(Ffn::NormedGatedMlp(normed)) => 4 * normed.mlp.intermediate_size,
         Some(Ffn::XieluMlp { intermediate_size }) => 6 * intermediate_size,
         // The sum of the experts, and what goes into some of them and comes out.
-        Some(Ffn::Moe(moe)) => 4 * hidden as usize + 3 * (moe.num_experts + moe.router.idle_experts()),
+        Some(Ffn::Moe(moe)) => {
+            let inner = match moe.expert {
+                ExpertSpec::Limited { mlp, .. } => 4 * mlp.intermediate_size,
+                _ => 0,
+            };
+            4 * hidden as usize + inner + 3 * (moe.num_experts + moe.router.idle_experts())
+        }
     };
     let between = match block.residual {
         Residual::DenseBetween(_) | Residual::ScaledSandwich { beside: Some(_), .. } => hidden as usize,
+        // All streams together, normed, mixed and with what is added.
+        Residual::Hyper(hyper) => 4 * hyper.streams * hidden as usize,
         // What the experts see waits beside it.
         Residual::Shortcut(_) => 2 * hidden as usize,
         _ => 0,

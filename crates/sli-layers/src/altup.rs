@@ -5,14 +5,11 @@ use sli_core::{AltUpSpec, BlockSpec, Result, TensorRole};
 use sli_kernels::Precision;
 
 use crate::backend::{SliBackend, vector};
-use crate::carried::Carried;
+use crate::carried::{Carried, STREAMS};
 use crate::layer_input::LayerInput;
 use crate::linear::Linear;
 use crate::norm::Norm;
 use crate::tensors::LayerTensors;
-
-/// The streams after the first, side by side: [tokens, (streams - 1) * hidden]. The first is the hidden state.
-const CARRIED: &str = "streams";
 
 /// Makes the streams from the embedding, or one hidden state from the streams: the first is as it is, each further one
 /// goes through a matrix and gets the first one's magnitude.
@@ -34,13 +31,13 @@ impl<B: SliBackend> Streams<B> {
     /// All streams from the embedding [tokens, hidden], which is the first.
     pub(crate) fn part(&self, x: &Tensor<B, 2>, carried: &mut Carried<B>) {
         let made = self.0.iter().map(|matrix| with_magnitude_of(x, matrix.forward(x.clone())));
-        carried.put(CARRIED, Tensor::cat(made.collect(), 1));
+        carried.put(STREAMS, Tensor::cat(made.collect(), 1));
     }
 
     /// The mean of the streams.
     pub(crate) fn merge(&self, x: Tensor<B, 2>, carried: &mut Carried<B>) -> Tensor<B, 2> {
         let hidden = x.dims()[1];
-        let others = carried.take(CARRIED);
+        let others = carried.take(STREAMS);
         let streams = self.0.iter().enumerate().filter_map(|(i, matrix)| {
             let stream = others.clone()?.slice(s![.., i * hidden..(i + 1) * hidden]);
             Some(with_magnitude_of(&x, matrix.forward(stream)))
@@ -111,7 +108,7 @@ impl<B: SliBackend> AltUp<B> {
 
     /// The streams as a layer is to see them, the first of them first, from the first stream and what is carried.
     pub(crate) fn predicted(&self, x: Tensor<B, 2>, carried: &mut Carried<B>) -> Vec<Tensor<B, 2>> {
-        let (hidden, others) = (x.dims()[1], carried.get(CARRIED));
+        let (hidden, others) = (x.dims()[1], carried.get(STREAMS));
         let coefficients = self.predict.forward(self.modalities(x.clone())); // [tokens, streams * streams]
         let mut streams = vec![x];
         streams.extend(
@@ -152,7 +149,7 @@ impl<B: SliBackend> AltUp<B> {
             None => first.clone(),
         };
         let input = self.input.forward(scaled, carried);
-        carried.put(CARRIED, Tensor::cat(corrected.map(|stream| stream + input.clone()).collect(), 1));
+        carried.put(STREAMS, Tensor::cat(corrected.map(|stream| stream + input.clone()).collect(), 1));
         first
     }
 }

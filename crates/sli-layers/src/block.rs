@@ -10,6 +10,7 @@ use crate::backend::SliBackend;
 use crate::beside::BesideExperts;
 use crate::carried::Carried;
 use crate::context::ChunkContext;
+use crate::hyper::{HyperConnections, Opened, all_streams};
 use crate::layer_input::LayerInput;
 use crate::mixer::MixerLayer;
 use crate::mlp::Mlp;
@@ -30,6 +31,7 @@ pub struct Block<B: SliBackend> {
     shortcut: Option<Box<Shortcut<B>>>,
     beside: Option<Box<BesideExperts<B>>>,
     altup: Option<Box<AltUp<B>>>,
+    hyper: Option<Box<HyperConnections<B>>>,
     end: Option<LayerEnd<B>>,
     precision: Precision,
     device: Device<B>,
@@ -143,6 +145,10 @@ impl<B: SliBackend> Block<B> {
             }
             _ => None,
         };
+        let hyper = match &spec.residual {
+            Residual::Hyper(hyper) => Some(Box::new(HyperConnections::load(hyper, tensors, device)?)),
+            _ => None,
+        };
         let end = match spec.residual {
             Residual::ScaledSandwich { input, .. } if part.has_feed_forward() => {
                 let load = |input| LayerInput::load(input, spec.norm, tensors, precision, device);
@@ -157,6 +163,7 @@ impl<B: SliBackend> Block<B> {
             shortcut,
             beside,
             altup,
+            hyper,
             end,
             mixer,
             cross,
@@ -181,6 +188,9 @@ impl<B: SliBackend> Block<B> {
     ) -> Forward<B> {
         if let Some(altup) = &self.altup {
             return Forward::Done(self.alternate(altup, x, carried, context));
+        }
+        if let Some(hyper) = &self.hyper {
+            return self.connect(hyper, x, carried, context);
         }
         let (mut x, mut parallel) = (x, None);
         if let Some((mixer, branch)) = &self.mixer {
@@ -217,7 +227,7 @@ impl<B: SliBackend> Block<B> {
                     Some(shortcut) => shortcut.forward(past, input.clone(), carried, context),
                     None => past,
                 };
-                Forward::Pending(Box::new(moe.route(past, input, carried, context.offsets)))
+                Forward::Pending(Box::new(moe.route(past, input, carried, context)))
             }
         }
     }
@@ -244,6 +254,31 @@ impl<B: SliBackend> Block<B> {
         altup.corrected(predicted, y, carried)
     }
 
+    /// The layer on several streams; see [`sli_core::HyperSpec`].
+    fn connect(
+        &self,
+        hyper: &HyperConnections<B>,
+        mut x: Tensor<B, 2>,
+        carried: &mut Carried<B>,
+        context: &ChunkContext<'_, B>,
+    ) -> Forward<B> {
+        if let Some((mixer, branch)) = &self.mixer {
+            let (input, opened) = hyper.mixer.open(all_streams(x, carried));
+            let y = mixer.forward(branch.enter(input).1, carried, context);
+            x = opened.close(y, carried);
+        }
+        let Some((ffn, branch)) = &self.ffn else { return Forward::Done(x) };
+        let (input, opened) = hyper.ffn.open(all_streams(x, carried));
+        let input = branch.enter(input).1;
+        match ffn {
+            FfnLayer::Mlp(mlp) => Forward::Done(opened.close(mlp.forward(input), carried)),
+            FfnLayer::Moe(moe) => {
+                let first = opened.wait(carried);
+                Forward::Pending(Box::new(moe.route(first, input, carried, context)))
+            }
+        }
+    }
+
     /// What comes last in the layer.
     fn ended(&self, mut x: Tensor<B, 2>, carried: &mut Carried<B>) -> Tensor<B, 2> {
         let Some(LayerEnd { input, scale }) = &self.end else { return x };
@@ -256,6 +291,9 @@ impl<B: SliBackend> Block<B> {
     /// The hidden state of a chunk whose experts have all been applied.
     pub fn finish(&self, pending: PendingExperts<B>, carried: &mut Carried<B>) -> Tensor<B, 2> {
         let (residual, sum) = pending.into_parts();
+        if self.hyper.is_some() {
+            return Opened::waited(residual, carried).close(sum, carried);
+        }
         let sum = match &self.beside {
             Some(beside) => beside.join(residual.clone(), sum),
             None => sum,

@@ -5,6 +5,10 @@ use sli_core::{Carry, Rows};
 
 use crate::backend::SliBackend;
 
+/// Under which the residual streams after the first are kept, side by side: [tokens, (streams - 1) * hidden]. The first
+/// is the hidden state.
+pub(crate) const STREAMS: &str = "streams";
+
 /// Tensors [tokens, width] by name, in the order in which they were first put.
 #[derive(Clone, Debug, Default)]
 pub struct Carried<B: SliBackend>(Vec<(String, Tensor<B, 2>)>);

@@ -8,6 +8,7 @@ use crate::altup::Streams;
 use crate::backend::{SliBackend, table};
 use crate::carried::Carried;
 use crate::context::ChunkContext;
+use crate::hyper::copy_streams;
 use crate::layer_input::LayerInputMaker;
 use crate::linear::Linear;
 use crate::norm::Norm;
@@ -29,7 +30,14 @@ pub struct Embedding<B: SliBackend> {
     stretch: Option<Stretch<B>>,
     norm: Option<Norm<B>>,
     layer_inputs: Option<LayerInputMaker<B>>,
-    streams: Option<Streams<B>>,
+    streams: Option<StreamMaker<B>>,
+}
+
+/// How further streams are made of the first.
+#[derive(Clone, Debug)]
+enum StreamMaker<B: SliBackend> {
+    Projected(Streams<B>),
+    Copied(usize),
 }
 
 /// Where the rows that are added for positions come from.
@@ -81,7 +89,12 @@ impl<B: SliBackend> Embedding<B> {
         let norm =
             spec.norm.map(|norm| Norm::load(norm, tensors, TensorRole::EmbeddingNorm, device)).transpose()?;
         let layer_inputs = spec.layer_inputs.map(|inputs| LayerInputMaker::load(inputs, tensors, device));
-        let streams = spec.streams.map(|count| Streams::load(count, TensorRole::StreamIn, tensors, device));
+        let streams = spec.streams.map(|streams| match streams {
+            sli_core::Streams::Projected { count } => Ok::<_, SliError>(StreamMaker::Projected(
+                Streams::load(count, TensorRole::StreamIn, tensors, device)?,
+            )),
+            sli_core::Streams::Copied(hyper) => Ok(StreamMaker::Copied(hyper.streams)),
+        });
         Ok(Self {
             layer_inputs: layer_inputs.transpose()?,
             streams: streams.transpose()?,
@@ -138,8 +151,10 @@ impl<B: SliBackend> Embedding<B> {
         if let (Some(maker), Some(rows)) = (&self.layer_inputs, layer_rows) {
             maker.carry(x.clone(), rows, &mut carried);
         }
-        if let Some(streams) = &self.streams {
-            streams.part(&x, &mut carried);
+        match &self.streams {
+            Some(StreamMaker::Projected(streams)) => streams.part(&x, &mut carried),
+            Some(StreamMaker::Copied(count)) => copy_streams(&x, *count, &mut carried),
+            None => {}
         }
         (x, carried)
     }

@@ -8,6 +8,7 @@ use crate::attention::AttentionLayer;
 use crate::attention_experts::AttentionExpertsLayer;
 use crate::backend::SliBackend;
 use crate::carried::Carried;
+use crate::compressed_attention::CompressedAttentionLayer;
 use crate::context::ChunkContext;
 use crate::convolved_attention::ConvolvedAttentionLayer;
 use crate::decayed_attention::DecayedAttentionLayer;
@@ -25,6 +26,7 @@ pub(crate) enum MixerLayer<B: SliBackend> {
     Attention(Box<AttentionLayer<B>>),
     Differential(Box<DifferentialLayer<B>>),
     AttentionExperts(Box<AttentionExpertsLayer<B>>),
+    CompressedAttention(Box<CompressedAttentionLayer<B>>),
     ConvolvedAttention(Box<ConvolvedAttentionLayer<B>>),
     DecayedAttention(Box<DecayedAttentionLayer<B>>),
     Mla(Box<MlaLayer<B>>),
@@ -58,6 +60,9 @@ impl<B: SliBackend> MixerLayer<B> {
             Mixer::AttentionExperts(experts) => Self::AttentionExperts(Box::new(AttentionExpertsLayer::new(
                 experts, tensors, precision, device,
             )?)),
+            Mixer::CompressedAttention(compressed) => Self::CompressedAttention(Box::new(
+                CompressedAttentionLayer::new(compressed, tensors, precision, device)?,
+            )),
             Mixer::ConvolvedAttention(convolved) => Self::ConvolvedAttention(Box::new(
                 ConvolvedAttentionLayer::new(convolved, tensors, precision, device)?,
             )),
@@ -89,6 +94,7 @@ impl<B: SliBackend> MixerLayer<B> {
             Self::Attention(attention) => attention.forward(input, carried, context),
             Self::Differential(differential) => differential.forward(input, context),
             Self::AttentionExperts(experts) => experts.forward(input, context),
+            Self::CompressedAttention(compressed) => compressed.forward(input, context),
             Self::ConvolvedAttention(convolved) => convolved.forward(input, context),
             Self::DecayedAttention(decayed) => decayed.forward(input, context),
             Self::Mla(mla) => mla.forward(input, context),

@@ -46,6 +46,8 @@ enum Gate<B: SliBackend> {
     Xielu(Xielu),
     /// act(t) * up(x), where of t = gate(x) only what exceeds its mean by so many standard deviations is left.
     Thinned(Activation, Linear<B>, f64),
+    /// act(g) * u, bounded.
+    Limited(Activation, Linear<B>, f64),
 }
 
 impl<B: SliBackend> Inner<B> {
@@ -123,6 +125,11 @@ impl<B: SliBackend> Mlp<B> {
         match spec {
             ExpertSpec::Gated(mlp) => Self::gated(mlp, tensors, [gate, up, down], precision, device),
             ExpertSpec::Plain(mlp) => Self::plain(mlp, tensors, [up, down], precision, device),
+            ExpertSpec::Limited { mlp, limit } => {
+                let linear = |role| Linear::new(tensors, role, mlp.bias, precision, device);
+                let gate = Gate::Limited(kernel_activation(mlp.activation), linear(gate)?, *limit);
+                Ok(Self { gate, up: linear(up)?, norm: None, down: linear(down)? })
+            }
             ExpertSpec::Clamped(mlp) => Self::clamped(mlp, tensors, [gate, up, down], precision, device),
         }
     }
@@ -173,6 +180,10 @@ impl<B: SliBackend> Mlp<B> {
             Gate::Thinned(activation, gate, cutoff) => {
                 let gate = thinned(gate.forward(x.clone()), *cutoff);
                 B::gated_nonlinearity(*activation, gate, self.up.forward(x))
+            }
+            Gate::Limited(activation, gate, limit) => {
+                let gate = gate.forward(x.clone()).clamp_max(*limit);
+                B::gated_nonlinearity(*activation, gate, self.up.forward(x).clamp(-limit, *limit))
             }
         };
         self.down.forward(match &self.norm {

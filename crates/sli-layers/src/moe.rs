@@ -4,10 +4,11 @@ use burn::tensor::{Device, Tensor, TensorData, activation};
 use rayon::prelude::*;
 use sli_core::{ExpertSpec, MoeSpec, Result, TensorRole, Weighs};
 use sli_kernels::Precision;
-use sli_moe::{ExpertRows, Routing, route};
+use sli_moe::{ExpertRows, Routing, route, route_to};
 
 use crate::backend::{SliBackend, vector};
 use crate::carried::Carried;
+use crate::context::ChunkContext;
 use crate::linear::Linear;
 use crate::mlp::Mlp;
 use crate::router::Router;
@@ -21,6 +22,8 @@ pub struct MoeLayer<B: SliBackend> {
     /// What the weight of each choice is multiplied by.
     scales: Option<Vec<f32>>,
     correction: Option<Vec<f32>>,
+    /// Which experts a token of the vocabulary goes to, `top_k` for each, where they are not chosen.
+    table: Option<Vec<u32>>,
     /// What is added to the sum, `[hidden]`.
     bias: Option<Tensor<B, 1>>,
     shared: Option<SharedExpert<B>>,
@@ -72,23 +75,32 @@ impl<B: SliBackend> MoeLayer<B> {
         let scales = per_choice(spec.router.learned_scales, TensorRole::RouterScales)?;
         let shared = SharedExpert::new(spec, tensors, precision, device)?;
         let bias = tensors.bias_if(TensorRole::ExpertSum, spec.bias)?.map(|bias| vector(bias, device));
-        Ok(Self { spec: spec.clone(), router, scales, correction, bias, shared })
+        let table = spec.router.table.map(|_| expert_table(spec, tensors)).transpose()?;
+        Ok(Self { spec: spec.clone(), router, scales, correction, table, bias, shared })
     }
 
     /// Chooses the experts of each token of `input` (the normalised hidden state), and begins their sum with what
-    /// needs none of them. `offsets` say where each sample begins.
+    /// needs none of them.
     pub fn route(
         &self,
         residual: Tensor<B, 2>,
         input: Tensor<B, 2>,
         carried: &mut Carried<B>,
-        offsets: &[usize],
+        context: &ChunkContext<'_, B>,
     ) -> PendingExperts<B> {
         let logits = B::to_host(self.router.forward(&input, &residual, carried));
         let spec = &self.spec;
-        let mut routing = route(&logits, &spec.router, self.correction.as_deref(), spec.num_experts);
+        let mut routing = match &self.table {
+            Some(table) => {
+                let of_token =
+                    |token: &u32| &table[*token as usize * spec.router.top_k..][..spec.router.top_k];
+                let experts = context.tokens.iter().flat_map(of_token).copied().collect();
+                route_to(&logits, &spec.router, experts, spec.num_experts)
+            }
+            None => route(&logits, &spec.router, self.correction.as_deref(), spec.num_experts),
+        };
         if let Some(capacity) = spec.router.capacity {
-            routing.limit(capacity, offsets);
+            routing.limit(capacity, context.offsets);
         }
         if let Some(scales) = &self.scales {
             routing.scale(scales);
@@ -125,6 +137,21 @@ impl<B: SliBackend> MoeLayer<B> {
     }
 }
 
+/// The table of a router that reads experts off it.
+///
+/// # Errors
+/// When it was not loaded, or names experts that do not exist.
+fn expert_table(spec: &MoeSpec, tensors: &LayerTensors) -> Result<Vec<u32>> {
+    let values = tensors.weight(TensorRole::RouterTable)?.to_f32();
+    let expert = |value: &f32| {
+        let exists = (0.0..spec.num_experts as f32).contains(value);
+        exists
+            .then_some(*value as u32)
+            .ok_or_else(|| tensors.error(format!("its table of experts names {value}")))
+    };
+    values.iter().map(expert).collect()
+}
+
 impl<B: SliBackend> SharedExpert<B> {
     fn new(
         spec: &MoeSpec,
@@ -136,6 +163,7 @@ impl<B: SliBackend> SharedExpert<B> {
         let Some(shared) = &spec.shared else { return Ok(None) };
         let network = match spec.expert {
             ExpertSpec::Plain(_) => ExpertSpec::Plain(shared.mlp),
+            ExpertSpec::Limited { limit, .. } => ExpertSpec::Limited { mlp: shared.mlp, limit },
             _ => ExpertSpec::Gated(shared.mlp),
         };
         let mlp = Mlp::expert(&network, tensors, [SharedGate, SharedUp, SharedDown], precision, device)?;

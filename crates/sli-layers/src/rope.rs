@@ -90,6 +90,11 @@ impl RopeTable {
         Self { rotary_dim: spec.rotary_dim, cos, sin }
     }
 
+    /// The angles that turn back.
+    pub(crate) fn reversed(&self) -> Self {
+        Self { sin: self.sin.iter().map(|sin| -sin).collect(), ..self.clone() }
+    }
+
     /// For each token the angles of this table and then those of another one.
     pub(crate) fn beside(&self, other: &Self) -> Self {
         let (here, there) = (self.rotary_dim / 2, other.rotary_dim / 2);

@@ -1,12 +1,13 @@
 //! From the last layer to the final hidden state.
 
 use burn::tensor::{Device, Tensor};
-use sli_core::{Result, StackSpec, TensorRole};
+use sli_core::{Result, SliError, StackSpec, TensorRole};
 use sli_kernels::Precision;
 
 use crate::altup::Streams;
 use crate::backend::SliBackend;
 use crate::carried::Carried;
+use crate::hyper::HyperEnd;
 use crate::linear::Linear;
 use crate::norm::Norm;
 use crate::tensors::LayerTensors;
@@ -15,9 +16,16 @@ use crate::tensors::LayerTensors;
 /// of token rows, where the stack has them.
 #[derive(Clone, Debug)]
 pub struct StackEnd<B: SliBackend> {
-    streams: Option<Streams<B>>,
+    streams: Option<Merger<B>>,
     norm: Option<Norm<B>>,
     projection: Option<Linear<B>>,
+}
+
+/// How several streams become one hidden state.
+#[derive(Clone, Debug)]
+enum Merger<B: SliBackend> {
+    Mean(Streams<B>),
+    Weighed(HyperEnd<B>),
 }
 
 impl<B: SliBackend> StackEnd<B> {
@@ -32,7 +40,14 @@ impl<B: SliBackend> StackEnd<B> {
         device: &Device<B>,
     ) -> Result<Self> {
         let streams = spec.embedding.streams;
-        let streams = streams.map(|count| Streams::load(count, TensorRole::StreamOut, tensors, device));
+        let streams = streams.map(|streams| {
+            Ok::<_, SliError>(match streams {
+                sli_core::Streams::Projected { count } => {
+                    Merger::Mean(Streams::load(count, TensorRole::StreamOut, tensors, device)?)
+                }
+                sli_core::Streams::Copied(hyper) => Merger::Weighed(HyperEnd::load(&hyper, tensors, device)?),
+            })
+        });
         let norm = spec.final_norm.map(|norm| Norm::load(norm, tensors, TensorRole::FinalNorm, device));
         let project = |_| Linear::new(tensors, TensorRole::FinalProjection, false, precision, device);
         Ok(Self {
@@ -44,9 +59,11 @@ impl<B: SliBackend> StackEnd<B> {
 
     /// [tokens, hidden] -> the final hidden state, [tokens, final width].
     pub fn forward(&self, mut x: Tensor<B, 2>, mut carried: Carried<B>) -> Tensor<B, 2> {
-        if let Some(streams) = &self.streams {
-            x = streams.merge(x, &mut carried);
-        }
+        x = match &self.streams {
+            Some(Merger::Mean(streams)) => streams.merge(x, &mut carried),
+            Some(Merger::Weighed(end)) => end.merge(x, &mut carried),
+            None => x,
+        };
         if let Some(norm) = &self.norm {
             x = norm.forward(x);
         }

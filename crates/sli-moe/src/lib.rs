@@ -34,4 +34,4 @@ mod routing;
 pub use choices::{ExpertRows, Routing};
 pub use handler::{MoeHandler, MoeLayer, MoeSummary};
 pub use load::RouterLoad;
-pub use routing::route;
+pub use routing::{route, route_to};

@@ -37,6 +37,25 @@ pub fn route(logits: &[f32], spec: &RouterSpec, correction: Option<&[f32]>, num_
     Routing { num_experts, choices, top_k, experts, weights }
 }
 
+/// The same where it is known which experts each token goes to, `top_k` of them for each: only their weights are made of
+/// the logits.
+///
+/// # Panics
+/// When the logits are no whole rows, there are not `top_k` experts for each, or one of them does not exist.
+pub fn route_to(logits: &[f32], spec: &RouterSpec, experts: Vec<u32>, num_experts: usize) -> Routing {
+    let (top_k, choices) = (spec.top_k, num_experts + spec.idle_experts());
+    assert_eq!(logits.len() * top_k, experts.len() * choices, "{top_k} experts for each row of logits");
+    let mut weights = vec![0.0; experts.len()];
+    let mut router =
+        Router { spec, correction: None, groups: None, scores: vec![0.0; choices], merits: Vec::new() };
+    let rows = experts.chunks_exact(top_k).zip(weights.chunks_exact_mut(top_k));
+    for (logits, (experts, weights)) in logits.chunks_exact(choices).zip(rows) {
+        router.score(logits);
+        router.weigh(experts, weights);
+    }
+    Routing { num_experts, choices, top_k, experts, weights }
+}
+
 /// A router at work, with room for one token.
 struct Router<'a> {
     spec: &'a RouterSpec,
@@ -50,17 +69,10 @@ struct Router<'a> {
 
 impl Router<'_> {
     fn choose(&mut self, logits: &[f32], experts: &mut [u32], weights: &mut [f32]) {
-        match self.spec.scoring {
-            Scoring::Softmax => softmax(logits, &mut self.scores),
-            Scoring::Sigmoid => {
-                let sigmoids = logits.iter().map(|logit| 1.0 / (1.0 + (-logit).exp()));
-                self.scores.iter_mut().zip(sigmoids).for_each(|(score, sigmoid)| *score = sigmoid);
-            }
-            Scoring::SoftmaxOfChosen => self.scores.copy_from_slice(logits),
-            Scoring::Sparsemixer { jitter } => {
-                return sparsemixer(logits, jitter as f32, &mut self.merits, experts, weights);
-            }
+        if let Scoring::Sparsemixer { jitter } = self.spec.scoring {
+            return sparsemixer(logits, jitter as f32, &mut self.merits, experts, weights);
         }
+        self.score(logits);
         self.merits.copy_from_slice(&self.scores);
         if let Some(correction) = self.correction {
             self.merits.iter_mut().zip(correction).for_each(|(merit, correction)| *merit += correction);
@@ -69,7 +81,24 @@ impl Router<'_> {
             groups.close_others(&mut self.merits);
         }
         select_best(&self.merits, experts, weights);
-        for (weight, expert) in weights.iter_mut().zip(&*experts) {
+        self.weigh(experts, weights);
+    }
+
+    fn score(&mut self, logits: &[f32]) {
+        let mut each = |score: fn(f32) -> f32| {
+            self.scores.iter_mut().zip(logits).for_each(|(of_expert, logit)| *of_expert = score(*logit));
+        };
+        match self.spec.scoring {
+            Scoring::Softmax => softmax(logits, &mut self.scores),
+            Scoring::Sigmoid => each(|logit| 1.0 / (1.0 + (-logit).exp())),
+            Scoring::SqrtSoftplus => each(|logit| (logit.max(0.0) + (-logit.abs()).exp().ln_1p()).sqrt()),
+            Scoring::SoftmaxOfChosen | Scoring::Sparsemixer { .. } => self.scores.copy_from_slice(logits),
+        }
+    }
+
+    /// The weights of the chosen experts.
+    fn weigh(&self, experts: &[u32], weights: &mut [f32]) {
+        for (weight, expert) in weights.iter_mut().zip(experts) {
             *weight = self.scores[*expert as usize];
         }
         if self.spec.scoring == Scoring::SoftmaxOfChosen {

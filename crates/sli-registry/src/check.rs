@@ -2,9 +2,10 @@
 //! for every architecture, since a config.json may say anything.
 
 use sli_core::{
-    AttentionSpec, BlockSpec, ConvolvedAttentionSpec, DecayedAttentionSpec, DeltaNetSpec, ExpertGroups, Ffn,
-    Mask, Mixer, MlaSpec, ModelSpec, MoeSpec, NormSpec, PositionSpec, Positions, Result, RopeScaling,
-    RopeSpec, SliError, StackSpec, Temperature, TensorNeed,
+    AttentionSpec, BlockSpec, CompressedAttentionSpec, ConvolvedAttentionSpec, DecayedAttentionSpec,
+    DeltaNetSpec, ExpertGroups, Ffn, Mask, Mixer, MlaSpec, ModelSpec, MoeSpec, NormSpec, PositionSpec,
+    Positions, Result, RopeScaling, RopeSpec, SliError, StackSpec, Streams, SummaryIndexer, Temperature,
+    TensorNeed,
 };
 
 use crate::config::{HfConfig, MAX_SIZE};
@@ -14,6 +15,12 @@ const MAX_PARAMETERS: f64 = 1e15;
 
 /// More experts than this, in all layers together, are a mistake.
 const MAX_EXPERTS: usize = 1 << 20;
+
+/// More residual streams than this are a mistake.
+const MAX_STREAMS: usize = 64;
+
+/// Mixtures of streams that are brought to balance more often than this are a mistake.
+const MAX_ITERATIONS: usize = 1000;
 
 /// Convolutions over more tokens than this are a mistake.
 const MAX_CONVOLUTION: usize = 1 << 16;
@@ -45,6 +52,15 @@ fn check_embedding(stack: &StackSpec) -> Result<(), String> {
     {
         return Err(format!("sines and cosines do not fill a hidden state of {hidden}"));
     }
+    if let Some(Streams::Copied(hyper)) = &stack.embedding.streams {
+        if !(1..=MAX_STREAMS).contains(&hyper.streams)
+            || !(1..=MAX_ITERATIONS).contains(&hyper.iterations)
+            || hyper.eps < 0.0
+        {
+            return Err(format!("{} residual streams, mixed {} times", hyper.streams, hyper.iterations));
+        }
+        check_norm(&hyper.norm)?;
+    }
     if stack.embedding.token_width(hidden) == 0 {
         return Err("token rows of width 0".into());
     }
@@ -72,6 +88,7 @@ fn check_block(block: &BlockSpec) -> Result<(), String> {
                 return Err(format!("{top_k} of {num_experts} experts of attention cannot be chosen"));
             }
         }
+        Mixer::CompressedAttention(compressed) => check_compressed(compressed)?,
         Mixer::ConvolvedAttention(convolved) => check_convolved(convolved)?,
         Mixer::DecayedAttention(decayed) => {
             let DecayedAttentionSpec { num_heads, head_dim, .. } = *decayed;
@@ -152,6 +169,35 @@ fn check_attention(spec: &AttentionSpec) -> Result<(), String> {
             Ok(())
         }
     }
+}
+
+fn check_compressed(spec: &CompressedAttentionSpec) -> Result<(), String> {
+    let CompressedAttentionSpec { num_heads, head_dim, output_groups, output_rank, .. } = *spec;
+    let width = num_heads.saturating_mul(head_dim);
+    if !(1..=MAX_SIZE).contains(&width) || spec.window == 0 || spec.query_rank == 0 {
+        return Err(format!("{num_heads} heads of {head_dim} that see {} tokens", spec.window));
+    }
+    if output_groups == 0 || !num_heads.is_multiple_of(output_groups) {
+        return Err(format!("{num_heads} heads cannot be shared out over {output_groups} groups"));
+    }
+    if !(1..=MAX_SIZE).contains(&output_groups.saturating_mul(output_rank)) {
+        return Err(format!("{output_groups} groups of {output_rank} values"));
+    }
+    check_norm(&spec.norm)?;
+    check_rope(&spec.rope, head_dim)?;
+    let Some(summaries) = &spec.summaries else { return Ok(()) };
+    if !(1..=MAX_CONVOLUTION).contains(&summaries.rate()) {
+        return Err(format!("summaries of {} tokens", summaries.rate()));
+    }
+    let Some(indexer) = summaries.indexer() else { return Ok(()) };
+    let SummaryIndexer { num_heads, head_dim, top_k } = *indexer;
+    if !(1..=MAX_SIZE).contains(&num_heads.saturating_mul(head_dim))
+        || head_dim < spec.rope.rotary_dim
+        || top_k == 0
+    {
+        return Err(format!("an indexer of {num_heads} heads of {head_dim} that chooses {top_k}"));
+    }
+    Ok(())
 }
 
 fn check_convolved(spec: &ConvolvedAttentionSpec) -> Result<(), String> {

@@ -45,7 +45,7 @@ impl Slot {
     ///
     /// # Errors
     /// [`WeightError::Shape`] when the stored shape is not the one that becomes the needed one,
-    /// [`WeightError::Dtype`] when the elements are not floats, [`SliError::Usage`] when the steps make no sense for
+    /// [`WeightError::Dtype`] when the elements are not floats (or integers, where the role holds such), [`SliError::Usage`] when the steps make no sense for
     /// the shape; all before anything is read.
     pub(crate) fn new(
         place: Place,
@@ -59,6 +59,7 @@ impl Slot {
         let name = stored.name.clone();
         let stored_dtype = match stored.dtype {
             StoredDtype::Known(dtype) if dtype.is_float() || scales.is_some() => dtype,
+            StoredDtype::Known(dtype @ (Dtype::I64 | Dtype::I32)) if need.key.role.holds_integers() => dtype,
             other => return Err(WeightError::Dtype { name, dtype: other.to_string() }.into()),
         };
         let expected = source.stored_shape(&need.shape);

@@ -10,6 +10,7 @@ pub(super) fn mixer(needs: &mut Needs, mixer: &Mixer, hidden: usize) {
         Mixer::Attention(spec) => attention(needs, spec, hidden),
         Mixer::Differential(spec) => differential(needs, spec, hidden),
         Mixer::AttentionExperts(spec) => attention_experts(needs, spec, hidden),
+        Mixer::CompressedAttention(spec) => compressed_attention(needs, spec, hidden),
         Mixer::ConvolvedAttention(spec) => convolved_attention(needs, spec, hidden),
         Mixer::DecayedAttention(spec) => decayed_attention(needs, spec, hidden),
         Mixer::Mla(spec) => mla(needs, spec, hidden),
@@ -84,6 +85,45 @@ fn attention_experts(needs: &mut Needs, spec: &AttentionExpertsSpec, hidden: usi
     if attention.bias.output {
         needs.tensor(AttnOut.bias(), &[hidden]);
     }
+}
+
+fn compressed_attention(needs: &mut Needs, spec: &CompressedAttentionSpec, hidden: usize) {
+    use TensorRole::*;
+    let width = spec.num_heads * spec.head_dim;
+    needs.linear(MlaQueryDown, spec.query_rank, hidden, false);
+    needs.norm(MlaQueryNorm, &spec.norm, spec.query_rank);
+    needs.linear(MlaQuery, width, spec.query_rank, false);
+    needs.linear(AttnK, spec.head_dim, hidden, false);
+    needs.norm(AttnKNorm, &spec.norm, spec.head_dim);
+    needs.tensor(AttnSinks.weight(), &[spec.num_heads]);
+    if let Some(summaries) = &spec.summaries {
+        let roles = [SummaryValue, SummaryWeight, SummaryPlaces, SummaryNorm];
+        summaries_of(needs, summaries, spec.head_dim, &spec.norm, hidden, roles);
+        if let Some(indexer) = summaries.indexer() {
+            let roles = [IndexSummaryValue, IndexSummaryWeight, IndexSummaryPlaces, IndexSummaryNorm];
+            summaries_of(needs, summaries, indexer.head_dim, &spec.norm, hidden, roles);
+            needs.linear(IndexQuery, indexer.num_heads * indexer.head_dim, spec.query_rank, false);
+            needs.linear(IndexWeights, indexer.num_heads, hidden, false);
+        }
+    }
+    let all = spec.output_groups * spec.output_rank;
+    needs.linear(GroupOut, all, width / spec.output_groups, false);
+    needs.linear(AttnOut, hidden, all, false);
+}
+
+fn summaries_of(
+    needs: &mut Needs,
+    summaries: &Summaries,
+    width: usize,
+    norm: &NormSpec,
+    hidden: usize,
+    [value, weight, places, norm_role]: [TensorRole; 4],
+) {
+    let channels = summaries.channels(width);
+    needs.linear(value, channels, hidden, false);
+    needs.linear(weight, channels, hidden, false);
+    needs.linear(places, channels, summaries.rate(), false);
+    needs.norm(norm_role, norm, width);
 }
 
 fn convolved_attention(needs: &mut Needs, spec: &ConvolvedAttentionSpec, hidden: usize) {

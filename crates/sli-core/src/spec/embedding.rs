@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{LayerInputs, NormSpec};
+use super::{HyperSpec, LayerInputs, NormSpec};
 
 /// From token ids to the first hidden state: the token's row, what is added to it, and a norm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub struct EmbeddingSpec {
     pub layer_inputs: Option<LayerInputs>,
     /// The residual streams that are made, where they are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub streams: Option<usize>,
+    pub streams: Option<Streams>,
 }
 
 impl EmbeddingSpec {
@@ -89,6 +89,29 @@ impl EmbeddingSpec {
         match self.narrow {
             Some(Narrow::Tokens { width }) => Some(width),
             _ => None,
+        }
+    }
+}
+
+/// How residual streams are made and, after the last layer, brought together.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Streams {
+    /// Each but the first by a matrix, into and out of it; then their mean is taken (Gemma 3n).
+    Projected {
+        /// How many there are.
+        count: usize,
+    },
+    /// All alike; then they are weighed and added.
+    Copied(HyperSpec),
+}
+
+impl Streams {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Projected { count } => *count,
+            Self::Copied(hyper) => hyper.streams,
         }
     }
 }

@@ -6,6 +6,7 @@
 mod altup;
 mod attention;
 mod attention_experts;
+mod compressed_attention;
 mod convolved_attention;
 mod decayed_attention;
 mod delta;
@@ -13,6 +14,7 @@ mod differential;
 mod embedding;
 mod ffn;
 mod head;
+mod hyper;
 mod mla;
 mod moe;
 mod norm;
@@ -31,13 +33,15 @@ pub use attention::{
     PromptSpan, QkNorm, Temperature,
 };
 pub use attention_experts::AttentionExpertsSpec;
+pub use compressed_attention::{CompressedAttentionSpec, Summaries, SummaryIndexer};
 pub use convolved_attention::ConvolvedAttentionSpec;
 pub use decayed_attention::DecayedAttentionSpec;
 pub use delta::{DeltaNetSpec, ReadGate, StateDecay};
 pub use differential::DifferentialSpec;
-pub use embedding::{EmbeddingSpec, Narrow, Positions};
+pub use embedding::{EmbeddingSpec, Narrow, Positions, Streams};
 pub use ffn::{Activation, ClampedMlpSpec, Ffn, MlpSpec, NormedMlpSpec, SparseMlpSpec};
 pub use head::{HeadSpec, HeadTransform};
+pub use hyper::HyperSpec;
 pub use mla::{IndexerSpec, MlaSpec};
 pub use moe::{
     ExpertGroups, ExpertSpec, MoeSpec, RouterInput, RouterNetwork, RouterSpec, Scoring, SharedExpertSpec,
@@ -195,7 +199,12 @@ impl StackSpec {
 
     /// Values per token that cross layers besides the hidden state, at most.
     pub fn carried_width(&self) -> usize {
-        let streams = self.embedding.streams.map_or(0, |streams| streams.saturating_sub(1));
+        let streams = self.embedding.streams.as_ref().map_or(0, |streams| streams.count().saturating_sub(1));
+        // How much of a branch each stream gets is kept beside them.
+        let shares = match &self.embedding.streams {
+            Some(Streams::Copied(hyper)) => hyper.streams,
+            _ => 0,
+        };
         let inputs = self.embedding.layer_inputs.map_or(0, |inputs| inputs.total());
         let kept = self.layers.iter().filter_map(|block| match &block.mixer {
             Mixer::Attention(attention) => match attention.key_values {
@@ -210,7 +219,7 @@ impl StackSpec {
             Some(Ffn::Moe(moe)) => moe.router.network.map(|network| network.width),
             _ => None,
         });
-        let kept = kept.sum::<usize>().saturating_add(of_routers.max().unwrap_or(0));
+        let kept = kept.sum::<usize>().saturating_add(of_routers.max().unwrap_or(0)).saturating_add(shares);
         streams.saturating_mul(self.hidden_size).saturating_add(inputs).saturating_add(kept)
     }
 }
@@ -237,7 +246,11 @@ impl BlockSpec {
     pub fn has_two_parts(&self) -> bool {
         let in_turn = !matches!(
             self.residual,
-            Residual::Parallel { .. } | Residual::DenseBetween(_) | Residual::AltUp(_)
+            Residual::Parallel { .. }
+                | Residual::DenseBetween(_)
+                | Residual::AltUp(_)
+                | Residual::Shortcut(_)
+                | Residual::Hyper(_)
         );
         in_turn && self.ffn.as_ref().is_some_and(|ffn| !matches!(ffn, Ffn::Moe(_)))
     }
@@ -286,6 +299,8 @@ pub enum Mixer {
     Differential(DifferentialSpec),
     /// Softmax attention by experts of which each token chooses some.
     AttentionExperts(AttentionExpertsSpec),
+    /// Softmax attention over a window and summaries of what is further back.
+    CompressedAttention(CompressedAttentionSpec),
     /// Softmax attention over convolved queries and keys.
     ConvolvedAttention(ConvolvedAttentionSpec),
     /// Linear attention that forgets at a fixed rate.

@@ -27,6 +27,13 @@ pub enum ExpertSpec {
     Gated(MlpSpec),
     /// down(act(up(x))).
     Plain(MlpSpec),
+    /// down(act(min(gate(x), limit)) * u) with u = up(x) within ±limit (DeepSeek-V4).
+    Limited {
+        /// Sizes.
+        mlp: MlpSpec,
+        /// The bound.
+        limit: f64,
+    },
     /// Gate and up within bounds.
     Clamped(ClampedMlpSpec),
 }
@@ -35,7 +42,7 @@ impl ExpertSpec {
     /// Width between up and down.
     pub fn intermediate_size(&self) -> usize {
         match self {
-            Self::Gated(mlp) | Self::Plain(mlp) => mlp.intermediate_size,
+            Self::Gated(mlp) | Self::Plain(mlp) | Self::Limited { mlp, .. } => mlp.intermediate_size,
             Self::Clamped(mlp) => mlp.intermediate_size,
         }
     }
@@ -43,7 +50,7 @@ impl ExpertSpec {
     /// Have its projections a bias?
     pub fn bias(&self) -> bool {
         match self {
-            Self::Gated(mlp) | Self::Plain(mlp) => mlp.bias,
+            Self::Gated(mlp) | Self::Plain(mlp) | Self::Limited { mlp, .. } => mlp.bias,
             Self::Clamped(mlp) => mlp.bias,
         }
     }
@@ -54,7 +61,7 @@ impl ExpertSpec {
     }
 }
 
-/// A gated MLP (a plain one beside plain experts) that every token goes through; several shared experts are one of
+/// A gated MLP (a plain or a limited one beside such experts) that every token goes through; several shared experts are one of
 /// their widths' sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedExpertSpec {
@@ -78,6 +85,10 @@ pub struct RouterSpec {
     pub bias: bool,
     /// Is a learned number per expert added to the scores, for the choice only (Wang et al. 2024)?
     pub correction: bool,
+    /// Rows of the table that says which experts each token of the vocabulary goes to, where they are not chosen
+    /// (DeepSeek-V4's first layers).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<usize>,
     /// Are whole groups of experts chosen first?
     pub groups: Option<ExpertGroups>,
     /// Are the chosen scores divided by their sum plus this?
@@ -111,6 +122,7 @@ impl RouterSpec {
             scoring: Scoring::Softmax,
             bias: false,
             correction: false,
+            table: None,
             groups: None,
             normalize: normalize.then_some(0.0),
             scale: 1.0,
@@ -154,6 +166,8 @@ pub enum Scoring {
     SoftmaxOfChosen,
     /// Sigmoid of each logit.
     Sigmoid,
+    /// sqrt(ln(1 + e^logit)) (DeepSeek-V4).
+    SqrtSoftplus,
     /// One choice after another: each by the best logit that is left, with the softmax over those left whose distance
     /// to it, relative to the larger magnitude, is at most twice the jitter (Liu et al. 2023, at inference).
     Sparsemixer {

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{AltUpSpec, LayerInputSpec, MlpSpec};
+use super::{AltUpSpec, HyperSpec, LayerInputSpec, MlpSpec};
 
 /// Where the norms stand, and what is added to what. f is a branch: the mixer, the cross attention or the feed-forward
 /// network.
@@ -58,6 +58,8 @@ pub enum Residual {
     },
     /// Several streams, each branch between two norms (Gemma 3n).
     AltUp(AltUpSpec),
+    /// Several streams, which each branch sees as one (DeepSeek-V4).
+    Hyper(HyperSpec),
 }
 
 /// What goes past a branch and what comes out of it are multiplied by these.

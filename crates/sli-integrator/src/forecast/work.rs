@@ -235,6 +235,20 @@ fn attention_flops(block: &BlockSpec, samples: &Samples, stack: usize) -> u64 {
                 (0..samples.len()).map(|s| visible_pairs(spec.attention.mask, sequences.length(s) as u64));
             spec.router.top_k as u64 * pair_flops(&spec.attention) * pairs.sum::<u64>()
         }
+        // A query sees the window, and a summary for each run of tokens: of these no more than are chosen.
+        Mixer::CompressedAttention(spec) => {
+            let window = Mask::Sliding { window: spec.window };
+            let seen = |length: u64| {
+                let summaries = spec.summaries.map_or(0, |summaries| {
+                    let runs = length / summaries.rate() as u64;
+                    let chosen = summaries.indexer().map_or(runs, |indexer| runs.min(indexer.top_k as u64));
+                    length * chosen / 2
+                });
+                visible_pairs(window, length) + summaries
+            };
+            let pairs = (0..samples.len()).map(|s| seen(sequences.length(s) as u64));
+            4 * (spec.num_heads * spec.head_dim) as u64 * pairs.sum::<u64>()
+        }
         Mixer::ConvolvedAttention(spec) => {
             let mask = spec.attention.mask;
             let pairs = (0..samples.len()).map(|s| visible_pairs(mask, sequences.length(s) as u64));

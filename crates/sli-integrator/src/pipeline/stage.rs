@@ -123,6 +123,7 @@ fn block_kind(block: &BlockSpec) -> String {
         Mixer::Attention(_) => "attention",
         Mixer::Differential(_) => "differential attention",
         Mixer::AttentionExperts(_) => "experts of attention",
+        Mixer::CompressedAttention(_) => "attention to summaries",
         Mixer::ConvolvedAttention(_) => "convolved attention",
         Mixer::DecayedAttention(_) => "decayed attention",
         Mixer::Mla(_) => "latent attention",

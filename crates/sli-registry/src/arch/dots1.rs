@@ -17,7 +17,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     architectures: &["Dots1ForCausalLM", "Dots1Model"],
     known_models: &[KnownModel::new(
         "dots.llm1 (142B)",
-        "rednote-hilab/dots.llm1.inst",
+        "rednote-hilab/dots.llm1.base",
         "6 of 128 experts, 2 shared",
     )],
     spec,

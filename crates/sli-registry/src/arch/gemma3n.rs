@@ -5,7 +5,7 @@
 use serde_json::json;
 use sli_core::{
     AltUpSpec, Family, Ffn, KeyValues, LayerInputSpec, LayerInputs, Mask, Mixer, ModelSpec, NormKind,
-    NormSpec, Residual, Result, SparseMlpSpec, StackMap, TensorRole, WeightMap,
+    NormSpec, Residual, Result, SparseMlpSpec, StackMap, Streams, TensorRole, WeightMap,
 };
 
 use super::multimodal::{text, with_head, within};
@@ -74,7 +74,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     norm_values(&mut spec);
     share_key_values(&mut spec, config)?;
     add_layer_inputs(&mut spec, config, input_width)?;
-    spec.stacks[0].embedding.streams = Some(streams);
+    spec.stacks[0].embedding.streams = Some(Streams::Projected { count: streams });
     Ok(spec)
 }
 

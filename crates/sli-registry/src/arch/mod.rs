@@ -24,6 +24,7 @@ mod deci;
 mod deepseek;
 mod deepseek_v2;
 mod deepseek_v3;
+mod deepseek_v4;
 mod diffllama;
 mod distilbert;
 mod doge;
@@ -207,6 +208,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     deepseek_v2::ARCHITECTURE,
     deepseek_v3::ARCHITECTURE,
     deepseek_v3::SPARSE,
+    deepseek_v4::ARCHITECTURE,
     mixtral::ARCHITECTURE,
     lfm2::MOE,
     deepseek::ARCHITECTURE,
