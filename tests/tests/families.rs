@@ -237,6 +237,7 @@ const RELEASED: &[(Family, &[Model])] = &[
             ("deepseek-ai/deepseek-moe-16b-base", "deepseek", "DeepseekForCausalLM"),
             ("deepseek-ai/DeepSeek-V4-Flash-Base", "deepseek_v4", "DeepseekV4ForCausalLM"),
             ("hpcai-tech/grok-1", "grok-1", "Grok1ModelForCausalLM"),
+            ("xai-org/grok-2", "git", "Grok1ForCausalLM"),
             ("openai/gpt-oss-120b", "gpt_oss", "GptOssForCausalLM"),
             ("openai/gpt-oss-20b", "gpt_oss", "GptOssForCausalLM"),
             ("databricks/dbrx-base", "dbrx", "DbrxForCausalLM"),

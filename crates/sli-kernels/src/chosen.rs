@@ -205,6 +205,7 @@ mod tests {
             value_dim,
             scale: 0.3,
             softcap: None,
+            sharpness: None,
             mask: Mask::Causal,
             bias: Bias::None,
             sinks: None,

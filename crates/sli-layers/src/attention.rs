@@ -1,7 +1,9 @@
 //! Softmax attention over packed samples.
 
 use burn::tensor::{Device, Tensor, s};
-use sli_core::{AttentionSpec, KeyValues, Mask, PositionSpec, Prompt, PromptSpan, Result, TensorRole};
+use sli_core::{
+    AttentionSpec, KeyValues, Mask, PositionSpec, Prompt, PromptSpan, Result, Temperature, TensorRole,
+};
 use sli_kernels::{Activation, Attention, Bias, Precision};
 
 use crate::alibi::AlibiBias;
@@ -131,8 +133,12 @@ impl<B: SliBackend> AttentionLayer<B> {
             self.placed(self.query.forward(x.clone()), spec.num_heads, query_norm, table.as_ref());
         let gate = self.gate.as_ref().map(|gate| gate.forward(x.clone()));
         let (key, value) = self.key_values(x, carried, table.as_ref());
-        if let Some(temperature) = spec.temperature {
-            query = query * context.per_position(|position| temperature.factor(position) as f32);
+        match spec.temperature {
+            // Their bounded scores grow instead.
+            None | Some(Temperature::LogScores { .. }) => {}
+            Some(temperature) => {
+                query = query * context.per_position(|position| temperature.factor(position) as f32);
+            }
         }
         let mixed = match (&spec.mask, &self.key_bias) {
             (Mask::Prompt(prompt), _) => self.attend_prompts(*prompt, query, key, value, context),
@@ -283,8 +289,21 @@ impl<B: SliBackend> AttentionLayer<B> {
             (None, Some(alibi)) => alibi.kernel(),
             (None, None) => Bias::None,
         };
-        let attention = self.kernel(bias);
+        let sharpness = self.sharpness(longest_sample);
+        let attention = Attention { sharpness: sharpness.as_deref(), ..self.kernel(bias) };
         B::packed_attention(&attention, query, key, value, query_offsets, key_offsets, self.precision)
+    }
+
+    /// What the bounded scores of each position are multiplied by, where some of a sample's grow.
+    fn sharpness(&self, longest_sample: usize) -> Option<Vec<f32>> {
+        match self.spec.temperature {
+            Some(temperature @ Temperature::LogScores { original_length })
+                if longest_sample > original_length =>
+            {
+                Some((0..longest_sample).map(|position| temperature.factor(position) as f32).collect())
+            }
+            _ => None,
+        }
     }
 
     /// The shape and the rules of the attention. Prompts are found sample by sample.
@@ -297,6 +316,7 @@ impl<B: SliBackend> AttentionLayer<B> {
             value_dim: spec.value_dim,
             scale: spec.scale as f32,
             softcap: spec.softcap.map(|cap| cap as f32),
+            sharpness: None,
             mask: kernel_mask(spec.mask),
             bias,
             sinks: self.sinks.as_deref(),

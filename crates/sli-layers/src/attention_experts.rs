@@ -108,6 +108,7 @@ impl<B: SliBackend> AttentionExpertsLayer<B> {
             value_dim: spec.value_dim,
             scale: spec.scale as f32,
             softcap: spec.softcap.map(|cap| cap as f32),
+            sharpness: None,
             mask: Mask::Causal,
             bias: Bias::None,
             sinks: None,

@@ -96,6 +96,7 @@ impl<B: SliBackend> ConvolvedAttentionLayer<B> {
             value_dim: head_dim,
             scale: spec.scale as f32,
             softcap: None,
+            sharpness: None,
             mask: kernel_mask(spec.mask),
             bias: Bias::None,
             sinks: None,

@@ -72,6 +72,7 @@ impl<B: SliBackend> DifferentialLayer<B> {
             value_dim: 2 * spec.value_dim,
             scale: spec.scale as f32,
             softcap: None,
+            sharpness: None,
             mask: Mask::Causal,
             bias: Bias::None,
             sinks: None,

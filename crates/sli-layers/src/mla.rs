@@ -92,6 +92,7 @@ impl<B: SliBackend> MlaLayer<B> {
             value_dim: spec.value_dim,
             scale: spec.scale as f32,
             softcap: None,
+            sharpness: None,
             mask: Mask::Causal,
             bias: Bias::None,
             sinks: None,

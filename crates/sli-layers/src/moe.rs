@@ -34,7 +34,8 @@ pub struct MoeLayer<B: SliBackend> {
 struct SharedExpert<B: SliBackend> {
     mlp: Mlp<B>,
     /// [tokens, hidden] -> [tokens, 1], the logit of its weight.
-    scale: Option<Linear<B>>,
+    gate: Option<Linear<B>>,
+    scale: f64,
 }
 
 /// One expert with its weights.
@@ -167,19 +168,20 @@ impl<B: SliBackend> SharedExpert<B> {
             _ => ExpertSpec::Gated(shared.mlp),
         };
         let mlp = Mlp::expert(&network, tensors, [SharedGate, SharedUp, SharedDown], precision, device)?;
-        let scale = match shared.gated {
+        let gate = match shared.gated {
             true => Some(Linear::new(tensors, SharedScale, false, precision, device)?),
             false => None,
         };
-        Ok(Some(Self { mlp, scale }))
+        Ok(Some(Self { mlp, gate, scale: shared.scale }))
     }
 
     fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let y = self.mlp.forward(x.clone());
-        match &self.scale {
-            Some(scale) => y * activation::sigmoid(scale.forward(x)),
+        let y = match &self.gate {
+            Some(gate) => y * activation::sigmoid(gate.forward(x)),
             None => y,
-        }
+        };
+        if self.scale == 1.0 { y } else { y * self.scale }
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) struct Router<B: SliBackend> {
     stream_norm: Option<Norm<B>>,
     network: Option<Network<B>>,
     output: Linear<B>,
+    softcap: Option<f64>,
 }
 
 #[derive(Clone, Debug)]
@@ -46,7 +47,7 @@ impl<B: SliBackend> Router<B> {
                 Some(Norm::load(norm, tensors, TensorRole::RouterInputNorm, device)?)
             }
         };
-        Ok(Self { stream_norm, network, output })
+        Ok(Self { stream_norm, network, output, softcap: spec.softcap })
     }
 
     /// From what goes into the experts and from the residual stream, [tokens, hidden], to [tokens, choices].
@@ -60,10 +61,14 @@ impl<B: SliBackend> Router<B> {
             Some(norm) => norm.forward(stream.clone()) * (stream.dims()[1] as f64).powf(-0.5),
             None => input.clone(),
         };
-        self.output.forward(match &self.network {
+        let logits = self.output.forward(match &self.network {
             Some(network) => network.forward(x, carried),
             None => x,
-        })
+        });
+        match self.softcap {
+            Some(cap) => (logits / cap).tanh() * cap,
+            None => logits,
+        }
     }
 }
 

@@ -329,7 +329,7 @@ mod tests {
     fn shared_experts_are_counted_in_widths_of_an_expert() {
         let Ffn::Moe(mut spec) = moe(4, 2, 16) else { unreachable!() };
         let mlp = MlpSpec { intermediate_size: 32, activation: Activation::Silu, bias: false };
-        spec.shared = Some(SharedExpertSpec { mlp, gated: false });
+        spec.shared = Some(SharedExpertSpec { mlp, gated: false, scale: 1.0 });
         let handler =
             MoeHandler::from_spec(&model(32, vec![dense(), Ffn::Moe(spec.clone())])).unwrap().unwrap();
         assert_eq!((handler.shared_experts(), handler.layer(0, 1).unwrap().num_experts), (2, 4));

@@ -141,7 +141,10 @@ fn check_attention(spec: &AttentionSpec) -> Result<(), String> {
     {
         return Err("an attention window of 0 sees nothing".into());
     }
-    if let Some(Temperature::LogLength { original_length: 0 | 1 }) = spec.temperature {
+    if let Some(
+        Temperature::LogLength { original_length: 0 | 1 } | Temperature::LogScores { original_length: 0 | 1 },
+    ) = spec.temperature
+    {
         return Err(
             "a temperature by the logarithm of the length needs samples of more than one token".into()
         );

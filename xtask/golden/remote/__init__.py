@@ -9,6 +9,7 @@ from remote.baichuan import BaichuanForCausalLM
 from remote.chatglm import ChatGLMForCausalLM
 from remote.chatglm_6b import ChatGLM6BForCausalLM
 from remote.grok1 import Grok1ForCausalLM
+from remote.grok2 import Grok2ForCausalLM
 from remote.internlm2 import InternLM2ForCausalLM
 from remote.phi3small import Phi3SmallForCausalLM
 from remote.qwen import QWenForCausalLM
@@ -22,6 +23,7 @@ CLASSES = {
         ChatGLM6BForCausalLM,
         ChatGLMForCausalLM,
         Grok1ForCausalLM,
+        Grok2ForCausalLM,
         InternLM2ForCausalLM,
         Phi3SmallForCausalLM,
         QWenForCausalLM,

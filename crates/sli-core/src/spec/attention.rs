@@ -116,15 +116,25 @@ pub enum Temperature {
         /// How much it grows.
         slope: f64,
     },
+    /// Not the query but its scores once they are bounded, by ln(i) / ln(original_length) from the position after that
+    /// length on (Grok-2).
+    LogScores {
+        /// The length.
+        original_length: usize,
+    },
 }
 
 impl Temperature {
-    /// What the query at position `i` is multiplied by.
+    /// What the query at position `i`, or its scores, are multiplied by.
     pub fn factor(self, i: usize) -> f64 {
         match self {
             Self::LogLength { original_length } => {
                 (((i + 1) as f64).ln() / (original_length as f64).ln()).max(1.0)
             }
+            Self::LogScores { original_length } => match i > original_length {
+                true => (i as f64).ln() / (original_length as f64).ln(),
+                false => 1.0,
+            },
             Self::LogSteps { interval, slope } => 1.0 + slope * (((i + 1) as f64) / interval).floor().ln_1p(),
         }
     }

@@ -63,12 +63,15 @@ impl ExpertSpec {
 
 /// A gated MLP (a plain or a limited one beside such experts) that every token goes through; several shared experts are one of
 /// their widths' sum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SharedExpertSpec {
     /// Its sizes.
     pub mlp: MlpSpec,
     /// Is its result multiplied by sigmoid(w . x)?
     pub gated: bool,
+    /// What its result is multiplied by.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub scale: f64,
 }
 
 /// How a token chooses its experts and weighs what they return.
@@ -79,6 +82,9 @@ pub struct RouterSpec {
     /// What the logits are a projection of.
     #[serde(default, skip_serializing_if = "RouterInput::is_of_experts")]
     pub input: RouterInput,
+    /// Logits are bounded: cap * tanh(logit / cap).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub softcap: Option<f64>,
     /// From the router's logits to scores.
     pub scoring: Scoring,
     /// Has the router's projection a bias?
@@ -119,6 +125,7 @@ impl RouterSpec {
         Self {
             top_k,
             input: RouterInput::Experts,
+            softcap: None,
             scoring: Scoring::Softmax,
             bias: false,
             correction: false,
@@ -139,6 +146,14 @@ impl RouterSpec {
     pub fn idle_experts(&self) -> usize {
         self.identity_experts.saturating_add(self.null_experts)
     }
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn is_one(scale: &f64) -> bool {
+    *scale == 1.0
 }
 
 fn is_zero(count: &usize) -> bool {

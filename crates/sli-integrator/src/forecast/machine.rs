@@ -233,6 +233,7 @@ fn measure_attention(precision: Precision, x: &[f32]) -> f64 {
         value_dim: head_dim,
         scale: 0.125,
         softcap: None,
+        sharpness: None,
         mask: Mask::Causal,
         bias: Bias::None,
         sinks: None,

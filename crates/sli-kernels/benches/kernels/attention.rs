@@ -53,6 +53,7 @@ fn prepare(
             value_dim,
             scale: 1.0 / (head_dim as f32).sqrt(),
             softcap: None,
+            sharpness: None,
             mask,
             bias: Bias::None,
             sinks: None,

@@ -33,6 +33,8 @@ pub struct Attention<'a> {
     pub scale: f32,
     /// Bounds scaled scores: `cap * tanh(score / cap)`. Comes before bias and mask.
     pub softcap: Option<f32>,
+    /// By the position of a query, what its scores are multiplied by once they are bounded.
+    pub sharpness: Option<&'a [f32]>,
     /// Which keys a query sees.
     pub mask: Mask,
     /// What is added to its scores.
@@ -120,6 +122,11 @@ fn check(
     assert_eq!(key.len(), keys * num_kv_heads * head_dim, "attention: length of key");
     assert_eq!(value.len(), keys * num_kv_heads * value_dim, "attention: length of value");
     assert_eq!(out.len(), queries * num_heads * value_dim, "attention: length of out");
+    let longest = query_offsets.windows(2).map(|rows| rows[1] - rows[0]).max().unwrap_or(0);
+    assert!(
+        a.sharpness.is_none_or(|sharpness| sharpness.len() >= longest),
+        "attention: a sharpness for each position"
+    );
     assert!(a.sinks.is_none_or(|sinks| sinks.len() == num_heads), "attention: one sink for each head");
     match a.bias {
         Bias::None => {}

@@ -28,6 +28,7 @@ fn reference(
                     if let Some(cap) = a.softcap {
                         score = f64::from(cap) * (score / f64::from(cap)).tanh();
                     }
+                    score *= f64::from(a.sharpness.map_or(1.0, |sharpness| sharpness[i]));
                     let (x, y) = (i as i64, j as i64);
                     score += f64::from(match a.bias {
                         Bias::None => 0.0,
@@ -104,6 +105,7 @@ fn plain(num_heads: usize, num_kv_heads: usize, head_dim: usize, value_dim: usiz
         value_dim,
         scale: 1.0 / (head_dim as f32).sqrt(),
         softcap: None,
+        sharpness: None,
         mask: Mask::Causal,
         bias: Bias::None,
         sinks: None,
@@ -163,6 +165,9 @@ fn biases_caps_and_sinks_agree_with_the_definition() {
             compare(&Attention { bias, mask, softcap, sinks, ..plain(2, 1, 16, 16) }, &offsets, &offsets);
         }
     }
+    let sharpness = Random::new(7).values(longest);
+    let sharpness = Some(&sharpness[..]);
+    compare(&Attention { sharpness, softcap: Some(2.0), ..plain(2, 1, 16, 16) }, &offsets, &offsets);
     // A sink alone: nothing is visible, the denominator is not zero.
     compare(
         &Attention { sinks: Some(&sinks), mask: Mask::Bidirectional, ..plain(2, 1, 16, 16) },

@@ -41,6 +41,8 @@ struct Lanes {
     first: [f32; MAX_LANES],
     last: [f32; MAX_LANES],
     position: [f32; MAX_LANES],
+    /// What the scores of the query are multiplied by, where the attention says.
+    sharpness: [f32; MAX_LANES],
     /// The largest score so far, the sum of `e^(score - max)`, and what the last block of keys scaled them by.
     max: [f32; MAX_LANES],
     sum: [f32; MAX_LANES],
@@ -122,6 +124,7 @@ impl QueryTile<'_> {
             first: [0.0; MAX_LANES],
             last: [-1.0; MAX_LANES],
             position: [0.0; MAX_LANES],
+            sharpness: [1.0; MAX_LANES],
             // A sink is a key that has been seen already and has no value.
             max: [sink.unwrap_or(f32::NEG_INFINITY); MAX_LANES],
             sum: [if sink.is_some() { 1.0 } else { 0.0 }; MAX_LANES],
@@ -134,6 +137,9 @@ impl QueryTile<'_> {
             state.first[lane] = visible.start as f32;
             state.last[lane] = visible.end as f32 - 1.0;
             state.position[lane] = i as f32;
+            if let Some(sharpness) = self.attention.sharpness {
+                state.sharpness[lane] = sharpness[i];
+            }
         }
         state
     }
@@ -202,7 +208,7 @@ impl QueryTile<'_> {
         }
     }
 
-    /// Scales the scores, bounds them, and adds the bias.
+    /// Scales the scores, bounds and sharpens them, and adds the bias.
     #[inline(always)]
     fn add_bias<A: Arithmetic>(
         &self,
@@ -214,7 +220,7 @@ impl QueryTile<'_> {
         state: &Lanes,
     ) {
         let s = a.simd();
-        let Attention { scale, softcap, bias, .. } = *self.attention;
+        let Attention { scale, softcap, sharpness, bias, .. } = *self.attention;
         // From the distance of the last key to the first query down to that of the first key to the last query.
         let mut by_distance = [0.0; BLOCK + MAX_LANES];
         if let Bias::Distance { table, span, first } = bias {
@@ -229,6 +235,9 @@ impl QueryTile<'_> {
                 let mut score = s.mul(s.load(&row[lane..]), s.splat(scale));
                 if let Some(cap) = softcap {
                     score = s.mul(tanh(s, s.div(score, s.splat(cap))), s.splat(cap));
+                }
+                if sharpness.is_some() {
+                    score = s.mul(score, s.load(&state.sharpness[lane..]));
                 }
                 match bias {
                     Bias::None => {}

@@ -79,6 +79,10 @@ fn sample_attention<B: Backend>(
     if let Some(cap) = attention.softcap {
         scores = (scores / cap).tanh() * cap;
     }
+    if let Some(sharpness) = attention.sharpness {
+        let by_query = TensorData::new(sharpness[..queries].to_vec(), [1, queries, 1]);
+        scores = scores * Tensor::from_data(by_query, &device);
+    }
     if let Some(bias) = bias_table(attention, queries, keys, &device) {
         scores = scores + bias;
     }

@@ -78,7 +78,11 @@ fn experts(spec: &mut ModelSpec, config: &HfConfig) -> Result<()> {
         |mlp| {
             let shared = MlpSpec { intermediate_size: num_shared * intermediate_size, ..mlp };
             MoeSpec {
-                shared: (num_shared > 0).then_some(SharedExpertSpec { mlp: shared, gated: false }),
+                shared: (num_shared > 0).then_some(SharedExpertSpec {
+                    mlp: shared,
+                    gated: false,
+                    scale: 1.0,
+                }),
                 ..gated_experts(num_experts, router.clone(), mlp, intermediate_size)
             }
         },

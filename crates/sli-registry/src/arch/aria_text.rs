@@ -60,7 +60,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
         |mlp| {
             let shared = MlpSpec { intermediate_size: num_shared * inner, ..mlp };
             MoeSpec {
-                shared: Some(SharedExpertSpec { mlp: shared, gated: false }),
+                shared: Some(SharedExpertSpec { mlp: shared, gated: false, scale: 1.0 }),
                 ..gated_experts(num_experts, router.clone(), MlpSpec { bias: false, ..mlp }, inner)
             }
         },

@@ -213,7 +213,7 @@ fn add_experts(spec: &mut ModelSpec, config: &HfConfig) -> Result<()> {
         mix(spec, is_of_kind, |mlp| {
             let mut moe = gated_experts(num_experts, router.clone(), mlp, mlp.intermediate_size);
             moe.expert = ExpertSpec::Limited { mlp, limit };
-            moe.shared = Some(SharedExpertSpec { mlp, gated: false });
+            moe.shared = Some(SharedExpertSpec { mlp, gated: false, scale: 1.0 });
             moe
         });
     }

@@ -48,7 +48,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     mix(&mut spec, is_sparse, |mlp| {
         let shared = MlpSpec { intermediate_size: num_shared * intermediate_size, ..mlp };
         sli_core::MoeSpec {
-            shared: (num_shared > 0).then_some(SharedExpertSpec { mlp: shared, gated: false }),
+            shared: (num_shared > 0).then_some(SharedExpertSpec { mlp: shared, gated: false, scale: 1.0 }),
             ..gated_experts(num_experts, router.clone(), mlp, intermediate_size)
         }
     });

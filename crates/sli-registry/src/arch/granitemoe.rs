@@ -48,7 +48,11 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
         |mlp| {
             let shared = MlpSpec { intermediate_size: shared_width, ..mlp };
             MoeSpec {
-                shared: (shared_width > 0).then_some(SharedExpertSpec { mlp: shared, gated: false }),
+                shared: (shared_width > 0).then_some(SharedExpertSpec {
+                    mlp: shared,
+                    gated: false,
+                    scale: 1.0,
+                }),
                 ..gated_experts(num_experts, router.clone(), mlp, mlp.intermediate_size)
             }
         },

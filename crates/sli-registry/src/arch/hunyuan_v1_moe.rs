@@ -64,6 +64,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
             moe.shared = num_shared.as_ref().map(|counts| SharedExpertSpec {
                 mlp: MlpSpec { intermediate_size: counts[layer] * mlp.intermediate_size, ..mlp },
                 gated: false,
+                scale: 1.0,
             });
             block.ffn = Some(Ffn::Moe(moe));
         }

@@ -144,7 +144,7 @@ fn add_experts(spec: &mut ModelSpec, config: &HfConfig) -> Result<()> {
         ..RouterSpec::softmax(config.usize_or("num_experts_per_tok", 1)?, false)
     };
     mix(spec, sparse, |mlp| MoeSpec {
-        shared: Some(SharedExpertSpec { mlp, gated: false }),
+        shared: Some(SharedExpertSpec { mlp, gated: false, scale: 1.0 }),
         ..gated_experts(num_experts, router.clone(), mlp, mlp.intermediate_size)
     });
     let dense_size = config.usize_or("intermediate_size_mlp", 16384)?;

@@ -57,6 +57,7 @@ mod gptj;
 mod granite;
 mod granitemoe;
 mod grok1;
+mod grok2;
 mod helium;
 mod hunyuan_v1_dense;
 mod hunyuan_v1_moe;
@@ -223,6 +224,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     granitemoe::ARCHITECTURE,
     dbrx::ARCHITECTURE,
     grok1::ARCHITECTURE,
+    grok2::ARCHITECTURE,
     arctic::ARCHITECTURE,
     jetmoe::ARCHITECTURE,
     aria_text::ARCHITECTURE,

@@ -47,7 +47,7 @@ pub(super) fn add_shared_expert(spec: &mut ModelSpec, config: &HfConfig) -> Resu
             && let sli_core::ExpertSpec::Gated(expert) = moe.expert
         {
             let mlp = MlpSpec { intermediate_size, ..expert };
-            moe.shared = Some(SharedExpertSpec { mlp, gated: true });
+            moe.shared = Some(SharedExpertSpec { mlp, gated: true, scale: 1.0 });
         }
     }
     Ok(())

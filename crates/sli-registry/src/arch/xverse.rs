@@ -36,7 +36,11 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
         |mlp| {
             let shared = MlpSpec { intermediate_size: num_shared * mlp.intermediate_size, ..mlp };
             MoeSpec {
-                shared: (num_shared > 0).then_some(SharedExpertSpec { mlp: shared, gated: false }),
+                shared: (num_shared > 0).then_some(SharedExpertSpec {
+                    mlp: shared,
+                    gated: false,
+                    scale: 1.0,
+                }),
                 ..gated_experts(num_experts, router.clone(), mlp, mlp.intermediate_size)
             }
         },
