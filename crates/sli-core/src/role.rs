@@ -113,7 +113,7 @@ pub enum TensorRole {
     IndexSummaryWeight,
     IndexSummaryPlaces,
     IndexSummaryNorm,
-    GroupOut,
+    GroupOut(u32),
     // delta rule
     DeltaQ,
     DeltaK,
@@ -220,6 +220,7 @@ impl TensorRole {
             Self::AttnQHeadNorm(head) | Self::AttnKHeadNorm(head) => Some(head),
             Self::AttnExpertQ(expert) | Self::AttnExpertOut(expert) => Some(expert),
             Self::StreamIn(stream) | Self::StreamOut(stream) => Some(stream),
+            Self::GroupOut(group) => Some(group),
             _ => self.expert(),
         }
     }
@@ -235,6 +236,7 @@ impl TensorRole {
             Self::AttnExpertQ(_) => Self::AttnExpertQ(0),
             Self::AttnExpertOut(_) => Self::AttnExpertOut(0),
             Self::StreamIn(_) => Self::StreamIn(0),
+            Self::GroupOut(_) => Self::GroupOut(0),
             Self::StreamOut(_) => Self::StreamOut(0),
             other => other,
         }

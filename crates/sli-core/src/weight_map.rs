@@ -64,7 +64,7 @@ pub enum LoadOp {
         /// How many of them change places with the others.
         last: usize,
     },
-    /// The rows of this expert, where those of `count` experts follow one another.
+    /// The rows of this expert (or group), where those of `count` experts follow one another.
     ExpertRows {
         /// Experts in the stored tensor.
         count: usize,

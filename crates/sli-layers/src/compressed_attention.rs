@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData, s};
 use sli_core::{CompressedAttentionSpec, NormKind, NormSpec, Result, TensorRole};
 use sli_kernels::Precision;
 
-use crate::backend::{SliBackend, table, vector};
+use crate::backend::{SliBackend, vector};
 use crate::context::ChunkContext;
 use crate::linear::Linear;
 use crate::norm::Norm;
@@ -31,8 +31,8 @@ pub(crate) struct CompressedAttentionLayer<B: SliBackend> {
     sinks: Tensor<B, 3>,
     summarizer: Option<Summarizer<B>>,
     chooser: Option<SummaryChooser<B>>,
-    /// [groups, heads of a group * head_dim, rank].
-    by_group: Tensor<B, 3>,
+    /// Of each group of heads, side by side.
+    by_group: Vec<Linear<B>>,
     output: Linear<B>,
 }
 
@@ -59,9 +59,7 @@ impl<B: SliBackend> CompressedAttentionLayer<B> {
             let indexer = summaries.indexer()?;
             Some(SummaryChooser::new(indexer, summaries, placed, tensors, precision, device))
         });
-        let (groups, rank) = (spec.output_groups, spec.output_rank);
-        let by_group = table(tensors.weight(GroupOut)?, device); // [groups * rank, heads of a group * head_dim]
-        let group_width = by_group.dims()[1];
+        let by_group = (0..spec.output_groups as u32).map(|group| linear(GroupOut(group)));
         let sinks = vector(tensors.weight(AttnSinks)?, device);
         Ok(Self {
             query_down: linear(MlaQueryDown)?,
@@ -73,7 +71,7 @@ impl<B: SliBackend> CompressedAttentionLayer<B> {
             sinks: sinks.reshape([1, spec.num_heads, 1]),
             summarizer: spec.summaries.as_ref().map(summarizer).transpose()?,
             chooser: chooser.transpose()?,
-            by_group: by_group.reshape([groups, rank, group_width]).swap_dims(1, 2),
+            by_group: by_group.collect::<Result<_>>()?,
             output: linear(AttnOut)?,
             spec: spec.clone(),
         })
@@ -174,10 +172,11 @@ impl<B: SliBackend> CompressedAttentionLayer<B> {
 
     /// [tokens, heads * head_dim] -> [tokens, groups * rank].
     fn grouped(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let [tokens, width] = x.dims();
-        let groups = self.spec.output_groups;
-        let x = x.reshape([tokens, groups, width / groups]).swap_dims(0, 1);
-        x.matmul(self.by_group.clone()).swap_dims(0, 1).reshape([tokens, groups * self.spec.output_rank])
+        let width = x.dims()[1] / self.by_group.len();
+        let of_group = |(group, linear): (usize, &Linear<B>)| {
+            linear.forward(x.clone().slice(s![.., group * width..(group + 1) * width]))
+        };
+        Tensor::cat(self.by_group.iter().enumerate().map(of_group).collect(), 1)
     }
 }
 

@@ -75,10 +75,11 @@ pub fn taxonomy_markdown() -> String {
             "| model | example on the hub | architecture | `model_type` | notes |\n|---|---|---|---|---|\n";
         for architecture in &family.architectures {
             for model in architecture.known_models {
-                let model_types = architecture.model_types.join("`, `");
+                let model_types: Vec<_> =
+                    architecture.model_types.iter().map(|name| format!("`{name}`")).collect();
+                let model_types = model_types.join(", ");
                 let KnownModel { name, id, notes } = model;
-                let _ =
-                    writeln!(page, "| {name} | {id} | {} | `{model_types}` | {notes} |", architecture.name);
+                let _ = writeln!(page, "| {name} | {id} | {} | {model_types} | {notes} |", architecture.name);
             }
         }
     }

@@ -71,6 +71,7 @@ CASES = {
                 "heavily_compressed_attention",
             ],
             "mlp_layer_types": ["hash_moe", "moe", "moe"],
+            "mlp_bias": True,
             "hc_mult": 3,
             "hc_sinkhorn_iters": 4,
             "hc_eps": 1e-2,

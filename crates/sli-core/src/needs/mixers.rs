@@ -107,7 +107,9 @@ fn compressed_attention(needs: &mut Needs, spec: &CompressedAttentionSpec, hidde
         }
     }
     let all = spec.output_groups * spec.output_rank;
-    needs.linear(GroupOut, all, width / spec.output_groups, false);
+    for group in 0..spec.output_groups as u32 {
+        needs.linear(GroupOut(group), spec.output_rank, width / spec.output_groups, false);
+    }
     needs.linear(AttnOut, hidden, all, false);
 }
 

@@ -3,9 +3,9 @@
 
 use serde_json::json;
 use sli_core::{
-    CompressedAttentionSpec, ExpertSpec, Family, HyperSpec, Mixer, ModelSpec, NormKind, NormSpec, Residual,
-    Result, RopeScaling, RopeSpec, RouterSpec, Scoring, SharedExpertSpec, Streams, Summaries, SummaryIndexer,
-    WeightMap,
+    CompressedAttentionSpec, ExpertSpec, Family, HyperSpec, Mixer, MlpSpec, ModelSpec, NormKind, NormSpec,
+    Residual, Result, RopeScaling, RopeSpec, RouterSpec, Scoring, SharedExpertSpec, Streams, Summaries,
+    SummaryIndexer, WeightMap,
 };
 
 use super::llama;
@@ -211,8 +211,9 @@ fn add_experts(spec: &mut ModelSpec, config: &HfConfig) -> Result<()> {
         };
         let is_of_kind = |layer: usize| hashed[layer] != chosen;
         mix(spec, is_of_kind, |mlp| {
+            // Only the shared expert may have biases.
             let mut moe = gated_experts(num_experts, router.clone(), mlp, mlp.intermediate_size);
-            moe.expert = ExpertSpec::Limited { mlp, limit };
+            moe.expert = ExpertSpec::Limited { mlp: MlpSpec { bias: false, ..mlp }, limit };
             moe.shared = Some(SharedExpertSpec { mlp, gated: false, scale: 1.0 });
             moe
         });

@@ -19,7 +19,8 @@ use crate::maps::modules;
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "grok2",
     family: Family::Moe,
-    model_types: &["git"],
+    // Released configs say "git", which is another model's.
+    model_types: &[],
     architectures: &["Grok1ForCausalLM"],
     known_models: &[KnownModel::new(
         "Grok-2 (270B)",

@@ -62,16 +62,14 @@ fn attention_names(stack: &mut StackMap, spec: &CompressedAttentionSpec) {
     let names = [
         (MlaQueryDown, "wq_a"),
         (MlaQueryNorm, "q_norm"),
-        (GroupOut, "wo_a"),
         (AttnOut, "wo_b"),
         (IndexWeights, "indexer.weights_proj"),
     ];
     modules(stack, BASE, &names);
-    stack.module_with(MlaQuery, &format!("{BASE}wq_b"), &ordered(head_dim)).module_with(
-        AttnK,
-        &format!("{BASE}wkv"),
-        &ordered(head_dim),
-    );
+    stack
+        .module_with(GroupOut(0), &format!("{BASE}wo_a"), &[LoadOp::ExpertRows { count: spec.output_groups }])
+        .module_with(MlaQuery, &format!("{BASE}wq_b"), &ordered(head_dim))
+        .module_with(AttnK, &format!("{BASE}wkv"), &ordered(head_dim));
     let norms = ["kv_norm", "norm"].map(|name| format!("{BASE}{name}.weight"));
     stack.tensor(AttnKNorm.weight(), &norms.each_ref().map(String::as_str), &ordered(head_dim));
     stack.tensor(AttnSinks.weight(), &[&format!("{BASE}attn_sink")], &[]);
