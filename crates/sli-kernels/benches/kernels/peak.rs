@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use sli_kernels::Isa;
 
-/// Enough independent sums to hide the latency of an instruction.
-const SUMS: usize = 16;
+/// Enough independent sums to hide the latency of an instruction; with the factor they fit in 16 registers.
+const SUMS: usize = 12;
 const ROUNDS: usize = 1_000_000;
 
 /// GFLOP/s of f32 fused multiply-adds, where this program knows how to write them.
@@ -47,31 +47,33 @@ mod x86 {
     use std::hint::black_box;
     use std::mem::transmute;
 
-    use super::{ROUNDS, SUMS};
+    use super::ROUNDS;
+
+    /// `ROUNDS` times a step of each of [`SUMS`](super::SUMS) variables, and the sum of what `finish` makes of them.
+    /// Variables: an array would be moved about.
+    macro_rules! rounds {
+        ($start:expr, $sum:ident => $step:expr, $finish:expr) => {
+            rounds!($start, $sum => $step, $finish, a b c d e f g h i j k l)
+        };
+        ($start:expr, $sum:ident => $step:expr, $finish:expr, $($name:ident)*) => {{
+            $(let mut $name = $start;)*
+            for _ in 0..ROUNDS {
+                $($name = { let $sum = $name; $step };)*
+            }
+            0.0 $(+ $finish($name))*
+        }};
+    }
 
     #[target_feature(enable = "avx512f")]
     pub(super) fn f32_by_16() -> f32 {
         let x = _mm512_set1_ps(black_box(0.5));
-        let mut sums = [x; SUMS];
-        for _ in 0..ROUNDS {
-            for sum in &mut sums {
-                *sum = _mm512_fmadd_ps(*sum, x, x);
-            }
-        }
-        sums.into_iter().map(|sum| _mm512_reduce_add_ps(sum)).sum()
+        rounds!(x, sum => _mm512_fmadd_ps(sum, x, x), _mm512_reduce_add_ps)
     }
 
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn f32_by_8() -> f32 {
         let x = _mm256_set1_ps(black_box(0.5));
-        // 16 registers hold 12 sums and the factor: a third more rounds make the same work.
-        let mut sums = [x; 12];
-        for _ in 0..ROUNDS * SUMS / 12 {
-            for sum in &mut sums {
-                *sum = _mm256_fmadd_ps(*sum, x, x);
-            }
-        }
-        sums.into_iter().map(|sum| _mm256_cvtss_f32(sum)).sum()
+        rounds!(x, sum => _mm256_fmadd_ps(sum, x, x), _mm256_cvtss_f32)
     }
 
     #[target_feature(enable = "avx512f,avx512bf16")]
@@ -79,12 +81,6 @@ mod x86 {
         let x = _mm512_set1_ps(black_box(0.5));
         // SAFETY: both types are 512 bits, and any bits are bf16.
         let pairs = unsafe { transmute::<__m512, __m512bh>(x) };
-        let mut sums = [x; SUMS];
-        for _ in 0..ROUNDS {
-            for sum in &mut sums {
-                *sum = _mm512_dpbf16_ps(*sum, pairs, pairs);
-            }
-        }
-        sums.into_iter().map(|sum| _mm512_reduce_add_ps(sum)).sum()
+        rounds!(x, sum => _mm512_dpbf16_ps(sum, pairs, pairs), _mm512_reduce_add_ps)
     }
 }
