@@ -376,4 +376,26 @@ mod tests {
         assert_eq!(routing.identity_weights(), Some(vec![0.5, 0.5]));
         assert_eq!(route(&[0.0; 4], &router(1, true), None, 4).identity_weights(), None);
     }
+    #[test]
+    fn experts_that_add_nothing_weigh_nothing() {
+        let spec = RouterSpec { identity_experts: 1, null_experts: 1, ..router(1, false) };
+        let routing = route(&[0.0, 9.0, 0.0, 0.0, 0.0, 9.0], &spec, None, 1);
+        assert_eq!((routing.experts(), routing.weights()[1]), (&[1, 2][..], 0.0));
+        assert!(routing.by_expert().is_empty());
+        assert_eq!(routing.identity_weights(), Some(vec![routing.weights()[0], 0.0]));
+    }
+
+    #[test]
+    fn given_experts_have_the_weights_of_their_scores() {
+        // softplus of 0 and ln(e - 1) is ln 2 and 1.
+        let logits = [0.0, (std::f32::consts::E - 1.0).ln(), 50.0];
+        let spec = RouterSpec { scoring: Scoring::SqrtSoftplus, scale: 2.0, ..router(2, true) };
+        let routing = route_to(&logits, &spec, vec![1, 0], 3);
+        let scores = [1.0, std::f32::consts::LN_2.sqrt()];
+        let sum: f32 = scores.iter().sum();
+        assert_eq!(routing.experts(), [1, 0]);
+        for (weight, score) in routing.weights().iter().zip(scores) {
+            assert!((weight - 2.0 * score / sum).abs() < 1e-6, "{weight}");
+        }
+    }
 }
