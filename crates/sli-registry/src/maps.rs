@@ -100,11 +100,20 @@ pub(crate) fn norms_from_one(map: &mut StackMap, base: &str, names: &[(TensorRol
 
 /// The head of RoBERTa and its relatives.
 pub(crate) fn roberta_head(map: &mut WeightMap, tied: bool) {
-    use TensorRole::{HeadDense, HeadNorm, LmHead};
+    use TensorRole::{HeadDense, HeadNorm};
     modules(&mut map.head, "lm_head.", &[(HeadDense, "dense"), (HeadNorm, "layer_norm")]);
-    map.head.tensor(LmHead.bias(), &["lm_head.bias", "lm_head.decoder.bias"], &[]);
-    lm_head(map, tied, &["{prefix}embeddings.word_embeddings.weight"], "lm_head.decoder.weight");
-    map.ignored.push("lm_head.decoder.bias".into());
+    decoder_of_masked(map, tied, "lm_head.");
+}
+
+/// The decoder of a head for masked tokens. Its bias is stored twice: beside the decoder, which is the one where
+/// matrices are tied, and within it.
+pub(crate) fn decoder_of_masked(map: &mut WeightMap, tied: bool, base: &str) {
+    let (beside, within) = (format!("{base}bias"), format!("{base}decoder.bias"));
+    let names = if tied { [&*beside, &*within] } else { [&*within, &*beside] };
+    map.head.tensor(TensorRole::LmHead.bias(), &names, &[]);
+    let embedding = ["{prefix}embeddings.word_embeddings.weight"];
+    lm_head(map, tied, &embedding, &format!("{base}decoder.weight"));
+    map.ignored.extend([beside, within]);
 }
 
 /// The position table without its first `unused` rows, which no position of a text uses.

@@ -146,6 +146,8 @@ CASES = {
             "n_group": 2,
             "topk_group": 1,
             "routed_scaling_factor": 1.5,
+            # The class has a matrix of its own for the head all the same.
+            "tie_word_embeddings": True,
         },
         legacy={
             "layer_types": None,

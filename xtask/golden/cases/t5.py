@@ -69,8 +69,9 @@ CASES = {
     "mbart": Case(
         "T5",
         "MBartForConditionalGeneration",
-        BART | {"scale_embedding": True, "decoder_start_token_id": 2},
+        BART | {"scale_embedding": True, "decoder_start_token_id": 2, "tie_word_embeddings": False},
         legacy={"normalize_before": True, "add_final_layer_norm": True, "normalize_embedding": True},
+        idle=("model.shared.weight",),
     ),
     "m2m_100": Case("T5", "M2M100ForConditionalGeneration", BART),
     # More tokens than there are places.

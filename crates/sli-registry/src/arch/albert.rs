@@ -7,7 +7,7 @@ use sli_core::{Family, ModelSpec, Narrow, Result, StackMap, TensorRole, WeightMa
 use super::bert;
 use crate::architecture::{Architecture, KnownModel};
 use crate::config::HfConfig;
-use crate::maps::{lm_head, modules};
+use crate::maps::{decoder_of_masked, modules};
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "albert",
@@ -78,11 +78,9 @@ fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     stack.share_layers(shared_layers(config, spec)?);
     map.head = StackMap::default();
     modules(&mut map.head, "predictions.", &[(HeadDense, "dense"), (HeadNorm, "LayerNorm")]);
-    map.head.tensor(LmHead.bias(), &["predictions.bias", "predictions.decoder.bias"], &[]);
-    let tied = config.bool_or("tie_word_embeddings", true)?;
-    lm_head(&mut map, tied, &["{prefix}embeddings.word_embeddings.weight"], "predictions.decoder.weight");
-    // The bias again, and a head of another task.
-    map.ignored.extend(["predictions.decoder.bias", "sop_classifier.*"].map(String::from));
+    decoder_of_masked(&mut map, config.bool_or("tie_word_embeddings", true)?, "predictions.");
+    // A head of another task.
+    map.ignored.push("sop_classifier.*".into());
     if spec.head.is_none() {
         map.ignored.push("predictions.*".into());
     }

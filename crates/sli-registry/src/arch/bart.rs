@@ -26,6 +26,9 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 /// Rows of the tables of positions that no position uses.
 const UNUSED_POSITIONS: usize = 2;
 
+/// The embedding of both stacks. Older versions of the library shared it even where matrices are not tied.
+const SHARED: &str = "{prefix}shared.weight";
+
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
     require(config, "normalize_before", false)?;
     require(config, "add_final_layer_norm", false)?;
@@ -92,13 +95,14 @@ fn side(kind: StackKind) -> &'static str {
 }
 
 pub(super) fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
-    let stacks = spec.stacks.iter().map(stack_weights).collect();
-    let mut map = WeightMap { prefixes: vec!["model.", ""], stacks, ..WeightMap::default() };
     let tied = config.bool_or("tie_word_embeddings", true)?;
-    lm_head(&mut map, tied, &["{prefix}shared.weight"], "lm_head.weight");
+    let stacks = spec.stacks.iter().map(|stack| stack_weights(stack, tied)).collect();
+    let mut map = WeightMap { prefixes: vec!["model.", ""], stacks, ..WeightMap::default() };
+    lm_head(&mut map, tied, &[SHARED], "lm_head.weight");
     map.head.tensor(TensorRole::LmHead.bias(), &["final_logits_bias"], &[LoadOp::DropAxis(0)]);
-    // Copies of the shared embedding, and heads of other tasks.
+    // The shared embedding where each stack has its own and its copies where it is shared, and heads of other tasks.
     let unused = [
+        SHARED,
         "{prefix}encoder.embed_tokens.weight",
         "{prefix}decoder.embed_tokens.weight",
         "classification_head.*",
@@ -108,11 +112,13 @@ pub(super) fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> 
     Ok(map)
 }
 
-fn stack_weights(stack: &StackSpec) -> StackMap {
+fn stack_weights(stack: &StackSpec, tied: bool) -> StackMap {
     use TensorRole::*;
     let base = format!("{{prefix}}{}.", side(stack.kind));
     let mut map = StackMap::default();
-    map.module(TokenEmbedding, "{prefix}shared");
+    let own = format!("{base}embed_tokens.weight");
+    let embedding = if tied { [SHARED, &own] } else { [&*own, SHARED] };
+    map.tensor(TokenEmbedding.weight(), &embedding, &[]);
     // Those with norms before their branches have another at the end.
     modules(&mut map, &base, &[(EmbeddingNorm, "layernorm_embedding"), (FinalNorm, "layer_norm")]);
     let count = stack.embedding.positions.and_then(Positions::count).unwrap_or(0);

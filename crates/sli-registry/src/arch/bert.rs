@@ -9,7 +9,7 @@ use sli_core::{
 use crate::architecture::{Architecture, KnownModel};
 use crate::blocks::{activation, has_lm_head, model, multi_head, require, share_per_head};
 use crate::config::HfConfig;
-use crate::maps::{lm_head, modules};
+use crate::maps::{decoder_of_masked, modules};
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "bert",
@@ -103,12 +103,9 @@ pub(crate) fn weights(config: &HfConfig, _spec: &ModelSpec) -> Result<WeightMap>
     };
     let head = [(HeadDense, "dense"), (HeadNorm, "LayerNorm")];
     modules(&mut map.head, "cls.predictions.transform.", &head);
-    map.head.tensor(LmHead.bias(), &["cls.predictions.bias", "cls.predictions.decoder.bias"], &[]);
-    let tied = config.bool_or("tie_word_embeddings", true)?;
-    lm_head(&mut map, tied, &["{prefix}embeddings.word_embeddings.weight"], "cls.predictions.decoder.weight");
-    // The bias again, tables of numbers, and heads of other tasks.
+    decoder_of_masked(&mut map, config.bool_or("tie_word_embeddings", true)?, "cls.predictions.");
+    // Tables of numbers, and heads of other tasks.
     let unused = [
-        "cls.predictions.decoder.bias",
         "{prefix}embeddings.position_ids",
         "{prefix}embeddings.token_type_ids",
         "{prefix}pooler.*",

@@ -126,6 +126,11 @@ fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     let correction = format!("{EXPERTS}gate.e_score_correction_bias");
     stack.tensor(TensorRole::RouterCorrection.weight(), &[&correction], &[]);
     shared_expert(stack, &format!("{EXPERTS}shared_experts."));
+    // The class of the library does not tie its head, whatever the config says.
+    if config.bool_or("tie_word_embeddings", false)? {
+        let names = ["lm_head.weight", "{prefix}embed_tokens.weight"];
+        map.head.tensor(TensorRole::LmHead.weight(), &names, &[]);
+    }
     ignore_further_predictions(&mut map, config, spec)?;
     Ok(map)
 }

@@ -8,7 +8,7 @@ use super::bert;
 use crate::architecture::{Architecture, KnownModel};
 use crate::blocks::{attentions, layers, require, rotate};
 use crate::config::HfConfig;
-use crate::maps::{Fused, lm_head, modules};
+use crate::maps::{Fused, decoder_of_masked, modules};
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "nomic_bert",
@@ -90,11 +90,7 @@ fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
         WeightMap { prefixes: vec!["nomic_bert.", "bert.", ""], stacks: vec![stack], ..WeightMap::default() };
     let head = [(HeadDense, "dense"), (HeadNorm, "layer_norm")];
     modules(&mut map.head, "cls.predictions.transform.", &head);
-    map.head.tensor(LmHead.bias(), &["cls.predictions.bias", "cls.predictions.decoder.bias"], &[]);
-    let tied = config.bool_or("tie_word_embeddings", true)?;
-    let embedding = ["{prefix}embeddings.word_embeddings.weight"];
-    lm_head(&mut map, tied, &embedding, "cls.predictions.decoder.weight");
-    map.ignored
-        .extend(["cls.predictions.decoder.bias", "{prefix}pooler.*", "classifier.*"].map(String::from));
+    decoder_of_masked(&mut map, config.bool_or("tie_word_embeddings", true)?, "cls.predictions.");
+    map.ignored.extend(["{prefix}pooler.*", "classifier.*"].map(String::from));
     Ok(map)
 }
