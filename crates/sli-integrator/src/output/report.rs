@@ -65,7 +65,7 @@ pub struct RunReport {
     pub fingerprint: Fingerprint,
 }
 
-/// The embedding, a layer, or what comes after the layers; or, before [`LayerProfile::of_layers`], a part of a layer.
+/// The embedding, a layer, or what comes after the layers; while a run is under way, also a part of a layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerProfile {
     /// As in `layer_0003` or `encoder_final`.
