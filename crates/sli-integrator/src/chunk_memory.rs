@@ -3,7 +3,7 @@
 use sli_core::{BlockSpec, ExpertSpec, Ffn, LayerPart, Mixer, ModelSpec, Residual};
 
 /// Tokens whose inner values an MLP holds at a time, at most.
-pub(crate) const PACKED_TOKENS: u64 = 256;
+pub(crate) const PACKED_TOKENS: u64 = 384;
 
 /// f32 values that are held for each of these tokens: inputs and inner values.
 pub(crate) fn packed_floats(block: &BlockSpec, hidden: u64) -> u64 {

@@ -11,8 +11,18 @@ use crate::checkpoint::Checkpoint;
 /// more costs about as much.
 const SMALL_GAP: u64 = 64 << 10;
 
-/// The most that is read at once. Large enough for full speed, small enough that urgent requests wait briefly.
+/// About how much is read at once. Large enough for full speed, small enough that urgent requests wait briefly.
 pub(crate) const PIECE: usize = 8 << 20;
+
+/// Cuts memory for one run of bytes into pieces. A short rest is read with the last piece: small reads are slow.
+fn pieces(mut room: &mut [u8]) -> impl Iterator<Item = &mut [u8]> {
+    std::iter::from_fn(move || {
+        let length = if room.len() < PIECE + PIECE / 2 { room.len() } else { PIECE };
+        let (piece, rest) = std::mem::take(&mut room).split_at_mut(length);
+        room = rest;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
 
 /// Something that reads whole blocks of a checkpoint's files.
 pub(crate) trait BlockReader {
@@ -101,7 +111,7 @@ impl ReadPlan {
     /// Those of the reader.
     pub(crate) fn read(&self, buffer: &mut [u8], reader: &mut dyn BlockReader) -> Result<()> {
         for extent in &self.extents {
-            for (index, piece) in buffer[extent.room()].chunks_mut(PIECE).enumerate() {
+            for (index, piece) in pieces(&mut buffer[extent.room()]).enumerate() {
                 reader.wait_for_turn()?;
                 let done = index * PIECE;
                 let needed = piece.len().min(extent.bytes() - done);
@@ -181,7 +191,7 @@ mod tests {
         let mut reader = Counting { reads: Vec::new() };
         plan.read(&mut buffer, &mut reader).unwrap();
         let sizes: Vec<_> = reader.reads.iter().map(|(_, _, needed)| *needed).collect();
-        assert_eq!(sizes, [PIECE, PIECE, 10]);
+        assert_eq!(sizes, [PIECE, PIECE + 10], "a short rest is not read by itself");
         assert_eq!(buffer[bytes as usize - 1], ((bytes - 1) % 251) as u8);
     }
 

@@ -65,37 +65,45 @@ def convert(model, weight_map):
     os.rename(target + ".part", target)
 
 
-def run(model, ids, likelihoods, hidden):
-    """Scores all samples in one batch, with the file mapped into memory."""
-    import llama_cpp, numpy, torch
-    samples, length = ids.shape
-    width = hidden.shape[-1]
+def run(model, ids, likelihoods, hidden, at_once):
+    """Scores so many samples in a batch, with the file mapped into memory."""
+    import llama_cpp
     options = llama_cpp.llama_model_default_params()
     options.n_gpu_layers = 0
     weights = llama_cpp.llama_model_load_from_file((model + ".gguf").encode(), options)
     assert weights, "the model is not loaded"
-    vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(weights))
+    length = ids.shape[1]
     options = llama_cpp.llama_context_default_params()
-    options.n_ctx = options.n_batch = options.n_ubatch = samples * length
-    options.n_seq_max = samples
+    options.n_ctx = options.n_batch = options.n_ubatch = at_once * length
+    options.n_seq_max = at_once
     options.n_threads = options.n_threads_batch = 2
     options.embeddings, options.pooling_type = True, llama_cpp.LLAMA_POOLING_TYPE_NONE
     context = llama_cpp.llama_init_from_model(weights, options)
     assert context, "there is no context"
+    for first in range(0, len(ids), at_once):
+        part = slice(first, first + at_once)
+        score(weights, context, ids[part], likelihoods[part], hidden[part])
+    llama_cpp.llama_free(context)
+    llama_cpp.llama_model_free(weights)
+
+
+def score(weights, context, ids, likelihoods, hidden):
+    import llama_cpp, numpy, torch
+    samples, length = ids.shape
+    vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(weights))
     batch = llama_cpp.llama_batch_init(samples * length, 0, 1)
     batch.n_tokens = samples * length
     for row, token in enumerate(ids.flatten().tolist()):
         batch.token[row], batch.pos[row] = token, row % length
         batch.n_seq_id[row], batch.seq_id[row][0], batch.logits[row] = 1, row // length, 1
+    llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
     assert llama_cpp.llama_decode(context, batch) == 0, "it does not decode"
     for row in range(samples * length):
         sample, at = divmod(row, length)
-        state = numpy.ctypeslib.as_array(llama_cpp.llama_get_embeddings_ith(context, row), (width,))
+        state = numpy.ctypeslib.as_array(llama_cpp.llama_get_embeddings_ith(context, row), hidden.shape[-1:])
         hidden[sample, at] = torch.from_numpy(state)
         if at + 1 < length:
             logits = numpy.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, row), (vocab,))
             logits = torch.from_numpy(logits)
             likelihoods[sample, at] = logits[ids[sample, at + 1]] - logits.logsumexp(-1)
     llama_cpp.llama_batch_free(batch)
-    llama_cpp.llama_free(context)
-    llama_cpp.llama_model_free(weights)

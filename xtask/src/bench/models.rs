@@ -242,8 +242,9 @@ impl<'a> Bench<'a> {
         let mut script = Command::new(&self.options.python);
         script.arg(script_path()).args(["run", peer]).arg(&self.model);
         script.args([self.case.samples.to_string(), self.case.length.to_string()]);
-        if peer == "accelerate" && self.case.samples * self.case.length > 2048 {
-            // All samples at once are killed under the limit.
+        let whole = ["accelerate", "llama_cpp"].contains(&peer);
+        if whole && self.case.samples * self.case.length > 2048 {
+            // All samples at once are killed under the limit, or swap.
             script.arg("8");
         }
         let output = group.command(&script).stderr(Stdio::null()).output()?;

@@ -133,7 +133,7 @@ class Run:
         self.forward_all(model, model.model.model.norm)
 
     def llama_cpp(self):
-        llama_cpp_peer.run(self.model, self.ids, self.likelihoods, self.hidden)
+        llama_cpp_peer.run(self.model, self.ids, self.likelihoods, self.hidden, self.batch)
 
     def loop(self):
         """The best loop by hand: direct reads by a thread into two buffers in turn, eight samples per call of a layer."""

@@ -1,6 +1,7 @@
 //! What this machine can do: measured once, in about a second, and kept.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,8 +15,10 @@ use sli_weights::Checkpoint;
 /// How fast the processor computes what runs are made of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ComputeRates {
-    /// Floating-point operations per second of products with a weight matrix, by rows of the other factor.
+    /// Floating-point operations per second of products with a weight matrix in bf16, by rows of the other factor.
     pub products: Vec<(usize, f64)>,
+    /// The same with weights of 8 bits, which are decoded on their way.
+    pub coded_products: Vec<(usize, f64)>,
     /// Those of attention.
     pub attention: f64,
     /// f32 values per second that a norm with its residual passes over.
@@ -32,14 +35,15 @@ pub struct MachineRates {
 }
 
 impl ComputeRates {
-    /// Operations per second of products with this many rows, between the measured ones on a logarithmic scale.
-    pub fn product(&self, rows: usize) -> f64 {
-        let rows = rows.max(1);
-        let above = self.products.iter().position(|(measured, _)| *measured >= rows);
-        match (above, self.products.last()) {
-            (Some(0), _) => self.products[0].1 * rows as f64 / self.products[0].0 as f64,
+    /// Operations per second of products with this many rows, between the measured ones on a logarithmic scale; with
+    /// weights that have to be decoded, or not.
+    pub fn product(&self, rows: usize, coded: bool) -> f64 {
+        let (rows, products) = (rows.max(1), if coded { &self.coded_products } else { &self.products });
+        let above = products.iter().position(|(measured, _)| *measured >= rows);
+        match (above, products.last()) {
+            (Some(0), _) => products[0].1 * rows as f64 / products[0].0 as f64,
             (Some(above), _) => {
-                let ((low, low_rate), (high, high_rate)) = (self.products[above - 1], self.products[above]);
+                let ((low, low_rate), (high, high_rate)) = (products[above - 1], products[above]);
                 let part = (rows as f64 / low as f64).ln() / (high as f64 / low as f64).ln();
                 low_rate + (high_rate - low_rate) * part
             }
@@ -194,6 +198,10 @@ fn disk_key(directory: &Path) -> String {
 const COLUMNS: usize = 2048;
 /// Rows of each.
 const ROWS: usize = 4096;
+/// Rows and columns of 8-bit weights that share a scale.
+const BLOCK: usize = 128;
+/// Their scales.
+const SCALES: [f32; ROWS / BLOCK * (COLUMNS / BLOCK)] = [0.01; ROWS / BLOCK * (COLUMNS / BLOCK)];
 /// As many matrices in turn, so that each comes from memory as a layer's weights do, and not from a cache.
 const MATRICES: usize = 4;
 /// Rows of the other factor.
@@ -205,19 +213,27 @@ fn measure_compute(precision: Precision) -> ComputeRates {
         (0..MATRICES * ROWS * COLUMNS).map(|i| bf16::from_f32((i % 251) as f32 * 0.001 - 0.125)).collect();
     let x: Vec<f32> = (0..most * COLUMNS).map(|i| (i % 127) as f32 * 0.01 - 0.6).collect();
     let mut y = vec![0.0; most * ROWS];
-    let products = TOKENS.map(|tokens| {
-        let mut turn = 0;
-        let seconds = seconds_each(|| {
-            let values = &weights[turn * ROWS * COLUMNS..(turn + 1) * ROWS * COLUMNS];
-            turn = (turn + 1) % MATRICES;
-            let matrix = Matrix { rows: ROWS, columns: COLUMNS, format: Format::Bf16(values) };
-            let x = &x[..tokens * COLUMNS];
-            linear(x.into(), &matrix, None, precision, &mut y[..tokens * ROWS]);
-        });
-        (tokens, 2.0 * (tokens * ROWS * COLUMNS) as f64 / seconds)
-    });
+    let mut products = |format: &dyn Fn(Range<usize>) -> Format<'_>| {
+        let rate = |tokens| {
+            let mut turn = 0;
+            let seconds = seconds_each(|| {
+                let format = format(turn * ROWS * COLUMNS..(turn + 1) * ROWS * COLUMNS);
+                turn = (turn + 1) % MATRICES;
+                let (matrix, x) = (Matrix { rows: ROWS, columns: COLUMNS, format }, &x[..tokens * COLUMNS]);
+                linear(x.into(), &matrix, None, precision, &mut y[..tokens * ROWS]);
+            });
+            (tokens, 2.0 * (tokens * ROWS * COLUMNS) as f64 / seconds)
+        };
+        TOKENS.map(rate).to_vec()
+    };
     ComputeRates {
-        products: products.to_vec(),
+        products: products(&|part| Format::Bf16(&weights[part])),
+        coded_products: products(&|part| Format::Fp8E4m3 {
+            codes: &bytemuck::cast_slice(&weights)[part],
+            scales: &SCALES,
+            block_rows: BLOCK,
+            block_columns: BLOCK,
+        }),
         attention: measure_attention(precision, &x),
         touched_floats: measure_norm(&x),
     }
@@ -275,13 +291,14 @@ mod tests {
     fn rates_between_the_measured_ones_lie_between_them() {
         let rates = ComputeRates {
             products: vec![(1, 10.0), (8, 40.0), (64, 100.0)],
+            coded_products: vec![(1, 20.0)],
             attention: 1.0,
             touched_floats: 1.0,
         };
-        assert_eq!(rates.product(0), 10.0);
-        assert_eq!(rates.product(8), 40.0);
-        assert!((rates.product(23) - 70.0).abs() < 1.0, "{}", rates.product(23));
-        assert_eq!(rates.product(5000), 100.0);
-        assert_eq!(rates.peak(), 100.0);
+        assert_eq!(rates.product(0, false), 10.0);
+        assert_eq!(rates.product(8, false), 40.0);
+        assert!((rates.product(23, false) - 70.0).abs() < 1.0, "{}", rates.product(23, false));
+        assert_eq!(rates.product(5000, false), 100.0);
+        assert_eq!((rates.peak(), rates.product(5, true)), (100.0, 20.0));
     }
 }

@@ -141,13 +141,13 @@ struct StageTimes {
 
 impl StageTimes {
     fn new(stage: &StageWork, chunk_tokens: usize, machine: &MachineRates) -> Self {
-        let StageWork { work, expert_rows, held_bytes } = stage;
+        let StageWork { work, expert_rows, held_bytes, dense_coded, experts_coded } = stage;
         let compute = &machine.compute;
         Self {
             held: *held_bytes,
             read: work.weight_bytes as f64 / machine.disk,
-            compute: work.dense_flops as f64 / compute.product(chunk_tokens)
-                + work.expert_flops as f64 / compute.product(*expert_rows)
+            compute: work.dense_flops as f64 / compute.product(chunk_tokens, *dense_coded)
+                + work.expert_flops as f64 / compute.product(*expert_rows, *experts_coded)
                 + work.attention_flops as f64 / compute.attention
                 + work.touched_floats as f64 / compute.touched_floats,
             move_rows: (work.spill_bytes + work.output_bytes) as f64 / machine.disk,

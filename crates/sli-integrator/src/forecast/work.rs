@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
-use sli_core::{AttentionSpec, BlockSpec, Ffn, Group, LayerPart, Mask, Mixer, Place, Residual};
+use sli_core::{AttentionSpec, BlockSpec, Ffn, Group, LayerPart, Mask, Mixer, Place, Residual, WeightFormat};
 use sli_weights::{Layout, Slot};
 
 use crate::chunk_memory::scratch_floats;
@@ -59,6 +59,10 @@ pub(crate) struct StageWork {
     pub(crate) work: Work,
     /// Rows that an expert is multiplied with at once, when tokens choose evenly.
     pub(crate) expert_rows: usize,
+    /// Are weights that every token goes through decoded on their way into products?
+    pub(crate) dense_coded: bool,
+    /// Are those of experts?
+    pub(crate) experts_coded: bool,
     /// Bytes of weights that are read ahead of it and held until it ends.
     pub(crate) held_bytes: u64,
 }
@@ -94,7 +98,14 @@ impl WorkCounter<'_> {
                 work.spill_bytes = (reads + writes) * tokens * width * 4;
             }
             work.output_bytes += self.hidden_bytes(*stage, width);
-            StageWork { work, expert_rows: self.expert_rows(*stage), held_bytes: self.held_bytes(*stage) }
+            let place = stage.place();
+            StageWork {
+                work,
+                expert_rows: self.expert_rows(*stage),
+                dense_coded: stage.groups().iter().any(|group| self.is_coded(place, *group)),
+                experts_coded: self.is_coded(place, Group::Expert(0)),
+                held_bytes: self.held_bytes(*stage),
+            }
         };
         stages.iter().enumerate().map(work).collect()
     }
@@ -139,6 +150,11 @@ impl WorkCounter<'_> {
         let row_bytes = table.map_or(0, |table| table.bytes() / table.need.shape[0].max(1)) as u64;
         let touched_floats = (sequences.num_tokens() * spec.hidden_size) as u64;
         Work { weight_bytes: rows * row_bytes, touched_floats, ..Work::default() }
+    }
+
+    fn is_coded(&self, place: Place, group: Group) -> bool {
+        let slots = self.model.layout.slots(place, group).iter();
+        slots.into_iter().any(|slot| !matches!(slot.format(), WeightFormat::Plain(_)))
     }
 
     fn held_bytes(&self, stage: Stage) -> u64 {

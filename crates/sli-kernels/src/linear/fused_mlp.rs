@@ -5,7 +5,7 @@
 use super::Activations;
 use super::block::{Block, CHUNK, GROUPS};
 use super::many::{for_each_block, write_product};
-use super::panels::{BLOCK, Panel, Shape};
+use super::panels::{BLOCK, Panel, Shape, even_parts};
 use crate::isa::Isa;
 use crate::product::{Arithmetic, Geometry, LINE, Precision, ProductKernel, Weights, dispatch_product};
 use crate::scratch::{SCRATCH_BYTES, Scratch, SharedMut};
@@ -51,9 +51,10 @@ impl FusedMlp<'_> {
     /// Rows that are packed at a time: what the scratch memory holds of input and inner values, but a block at least.
     fn slab_rows(&self, rows: usize) -> usize {
         let geometry = Geometry::of(self.isa, self.precision);
+        let panel = geometry.panel();
         let lines = geometry.lines(self.up.0.columns()) + geometry.lines(self.down.0.columns());
         let most = SCRATCH_BYTES / (lines * LINE * size_of::<f32>());
-        (most / BLOCK * BLOCK).max(BLOCK).min(rows)
+        even_parts(rows, (most / panel * panel).max(BLOCK), panel)
     }
 
     /// The inner values of all rows, as units of the last product.

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::Activations;
 use super::block::{Block, CHUNK, GROUPS};
-use super::panels::{BLOCK, Shape};
+use super::panels::{Shape, even_parts};
 use crate::isa::Isa;
 use crate::product::{Arithmetic, Geometry, LINE, Precision, ProductKernel, Weights, dispatch_product};
 use crate::scratch::{SCRATCH_BYTES, Scratch, SharedMut};
@@ -23,9 +23,9 @@ pub(super) fn multiply(
 ) {
     let (k, geometry) = (w.columns(), Geometry::of(isa, precision));
     // Rows of x that are packed at a time: what the scratch memory holds, at least a panel.
-    let rows = SCRATCH_BYTES / (geometry.lines(k) * LINE * size_of::<f32>());
-    let unit = if rows < BLOCK { geometry.panel() } else { BLOCK };
-    let slab_rows = (rows / unit * unit).max(geometry.panel());
+    let (m, panel) = (y.len() / n, geometry.panel());
+    let most = SCRATCH_BYTES / (geometry.lines(k) * LINE * size_of::<f32>());
+    let slab_rows = even_parts(m, (most / panel * panel).max(panel), panel);
     for (slab, y) in y.chunks_mut(slab_rows * n).enumerate() {
         let shape = Shape { isa, precision, geometry, m: y.len() / n, k };
         let mut units = Scratch::take(shape.units());
@@ -56,10 +56,10 @@ pub(super) fn write_product(
 
 /// Calls `work(first row, rows, first column, columns)` for all blocks of `n` columns, in parallel.
 pub(super) fn for_each_block(shape: Shape, n: usize, work: impl Fn(usize, usize, usize, usize) + Sync) {
-    let (chunks, blocks) = (n.div_ceil(CHUNK), shape.m.div_ceil(BLOCK));
-    (0..chunks * blocks).into_par_iter().for_each(|task| {
-        let (row, column) = (task / chunks * BLOCK, task % chunks * CHUNK);
-        work(row, BLOCK.min(shape.m - row), column, CHUNK.min(n - column));
+    let (chunks, rows) = (n.div_ceil(CHUNK), shape.block_rows());
+    (0..chunks * shape.m.div_ceil(rows)).into_par_iter().for_each(|task| {
+        let (row, column) = (task / chunks * rows, task % chunks * CHUNK);
+        work(row, rows.min(shape.m - row), column, CHUNK.min(n - column));
     });
 }
 

@@ -10,10 +10,17 @@ use crate::product::{
 };
 use crate::scratch::SharedMut;
 
-/// Rows of x that a task works on: a block of [`DEPTH`] lines of them stays in the second-level cache.
-pub(super) const BLOCK: usize = 256;
+/// Rows of x that a task works on, at most: a block of [`DEPTH`] lines of them stays in the second-level cache beside the
+/// sums.
+pub(super) const BLOCK: usize = 384;
 /// Lines of k in a block.
 pub(super) const DEPTH: usize = 16;
+
+/// The size of as few parts of `rows` as there can be, all but the last whole units and about as large, where none is
+/// larger than `most`, which is whole units.
+pub(super) fn even_parts(rows: usize, most: usize, unit: usize) -> usize {
+    rows.div_ceil(rows.div_ceil(most).max(1)).next_multiple_of(unit)
+}
 
 /// How the rows of x are packed: for each block of k, for each panel, `[unit][lane]`.
 #[derive(Clone, Copy)]
@@ -103,6 +110,12 @@ impl Shape {
         self.m.next_multiple_of(self.geometry.lanes)
     }
 
+    /// Rows of each block, whole panels: as few blocks as there can be, since each decodes the weights anew, and of even
+    /// size.
+    pub(super) fn block_rows(self) -> usize {
+        even_parts(self.m, BLOCK, self.geometry.panel())
+    }
+
     /// The blocks of k, one after another.
     pub(super) fn depth(self, index: usize) -> Option<Depth> {
         let (lines, first) = (self.geometry.lines(self.k), index * DEPTH);
@@ -126,5 +139,18 @@ impl Shape {
     /// Where a part of x begins in `units`.
     pub(super) fn place(self, depth: Depth, panel: Panel) -> usize {
         (depth.first * self.padded_rows() + panel.first * depth.lines) * LINE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_few_and_even() {
+        let size = |rows| even_parts(rows, 384, 64);
+        assert_eq!([1, 64, 290, 384].map(size), [64, 64, 320, 384], "one part");
+        assert_eq!([385, 512, 1024].map(size), [256, 256, 384]);
+        assert!((1..3000).all(|rows| size(rows) <= 384 && rows.div_ceil(size(rows)) == rows.div_ceil(384)));
     }
 }
