@@ -212,23 +212,9 @@ fn measure_compute(precision: Precision) -> ComputeRates {
     let weights: Vec<bf16> =
         (0..MATRICES * ROWS * COLUMNS).map(|i| bf16::from_f32((i % 251) as f32 * 0.001 - 0.125)).collect();
     let x: Vec<f32> = (0..most * COLUMNS).map(|i| (i % 127) as f32 * 0.01 - 0.6).collect();
-    let mut y = vec![0.0; most * ROWS];
-    let mut products = |format: &dyn Fn(Range<usize>) -> Format<'_>| {
-        let rate = |tokens| {
-            let mut turn = 0;
-            let seconds = seconds_each(|| {
-                let format = format(turn * ROWS * COLUMNS..(turn + 1) * ROWS * COLUMNS);
-                turn = (turn + 1) % MATRICES;
-                let (matrix, x) = (Matrix { rows: ROWS, columns: COLUMNS, format }, &x[..tokens * COLUMNS]);
-                linear(x.into(), &matrix, None, precision, &mut y[..tokens * ROWS]);
-            });
-            (tokens, 2.0 * (tokens * ROWS * COLUMNS) as f64 / seconds)
-        };
-        TOKENS.map(rate).to_vec()
-    };
     ComputeRates {
-        products: products(&|part| Format::Bf16(&weights[part])),
-        coded_products: products(&|part| Format::Fp8E4m3 {
+        products: rates(precision, &x, |part| Format::Bf16(&weights[part])),
+        coded_products: rates(precision, &x, |part| Format::Fp8E4m3 {
             codes: &bytemuck::cast_slice(&weights)[part],
             scales: &SCALES,
             block_rows: BLOCK,
@@ -237,6 +223,26 @@ fn measure_compute(precision: Precision) -> ComputeRates {
         attention: measure_attention(precision, &x),
         touched_floats: measure_norm(&x),
     }
+}
+
+/// Operations per second of products with weights in a format, given which of all weights a matrix has, by rows of x.
+fn rates<'a>(
+    precision: Precision,
+    x: &[f32],
+    format: impl Fn(Range<usize>) -> Format<'a>,
+) -> Vec<(usize, f64)> {
+    let mut y = vec![0.0; x.len() / COLUMNS * ROWS];
+    let rate = |tokens| {
+        let mut turn = 0;
+        let seconds = seconds_each(|| {
+            let format = format(turn * ROWS * COLUMNS..(turn + 1) * ROWS * COLUMNS);
+            turn = (turn + 1) % MATRICES;
+            let (matrix, x) = (Matrix { rows: ROWS, columns: COLUMNS, format }, &x[..tokens * COLUMNS]);
+            linear(x.into(), &matrix, None, precision, &mut y[..tokens * ROWS]);
+        });
+        (tokens, 2.0 * (tokens * ROWS * COLUMNS) as f64 / seconds)
+    };
+    TOKENS.map(rate).to_vec()
 }
 
 /// One sample of 256 tokens, 16 heads of 64.

@@ -5,7 +5,7 @@
 use super::Activations;
 use super::block::{Block, CHUNK, GROUPS};
 use super::many::{for_each_block, write_product};
-use super::panels::{BLOCK, Panel, Shape, even_parts};
+use super::panels::{LARGEST_BLOCK, Panel, Shape, even_parts};
 use crate::isa::Isa;
 use crate::product::{Arithmetic, Geometry, LINE, Precision, ProductKernel, Weights, dispatch_product};
 use crate::scratch::{SCRATCH_BYTES, Scratch, SharedMut};
@@ -54,7 +54,7 @@ impl FusedMlp<'_> {
         let panel = geometry.panel();
         let lines = geometry.lines(self.up.0.columns()) + geometry.lines(self.down.0.columns());
         let most = SCRATCH_BYTES / (lines * LINE * size_of::<f32>());
-        even_parts(rows, (most / panel * panel).max(BLOCK), panel)
+        even_parts(rows, (most / panel * panel).max(LARGEST_BLOCK), panel)
     }
 
     /// The inner values of all rows, as units of the last product.

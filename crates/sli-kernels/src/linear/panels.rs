@@ -10,9 +10,10 @@ use crate::product::{
 };
 use crate::scratch::SharedMut;
 
-/// Rows of x that a task works on, at most: a block of [`DEPTH`] lines of them stays in the second-level cache beside the
-/// sums.
-pub(super) const BLOCK: usize = 384;
+/// Rows of x that a task works on, at most: a block of [`DEPTH`] lines of them stays in the second-level cache.
+pub(super) const BLOCK: usize = 256;
+/// So many rows are one block still: a second one would decode all weights again for a few rows.
+pub(super) const LARGEST_BLOCK: usize = 384;
 /// Lines of k in a block.
 pub(super) const DEPTH: usize = 16;
 
@@ -110,10 +111,10 @@ impl Shape {
         self.m.next_multiple_of(self.geometry.lanes)
     }
 
-    /// Rows of each block, whole panels: as few blocks as there can be, since each decodes the weights anew, and of even
-    /// size.
+    /// Rows of each block, whole panels.
     pub(super) fn block_rows(self) -> usize {
-        even_parts(self.m, BLOCK, self.geometry.panel())
+        let most = if self.m <= LARGEST_BLOCK { LARGEST_BLOCK } else { BLOCK };
+        even_parts(self.m, most, self.geometry.panel())
     }
 
     /// The blocks of k, one after another.
