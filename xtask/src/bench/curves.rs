@@ -40,12 +40,15 @@ fn series(options: &Options, name: &str, title: &str, cases: &[(usize, Case)]) -
         seconds.sort_by(f64::total_cmp);
         let peak = runs.iter().map(|run| run.peak).max().unwrap_or(0) as f64 / 1e9;
         let gigabytes = plan["forecast"]["work"]["weight_bytes"].as_f64().unwrap_or(0.0) / 1e9;
-        let x = if *tokens > 0 { *tokens as f64 } else { gigabytes };
+        let (x, shown) = match tokens {
+            0 => (gigabytes, format!("{gigabytes:.2}")),
+            tokens => (*tokens as f64, tokens.to_string()),
+        };
         let (middle, least, most) = (median(seconds.clone()), seconds[0], seconds[seconds.len() - 1]);
         let (expected, limit) = (number("seconds")?, number("limit_seconds")?);
         let chunk = &plan["memory"]["chunk_tokens"];
         println!(
-            "| {x:.4} | {middle:.2} ({least:.2} to {most:.2}) | {expected:.2} | {limit:.2} | {chunk} | {peak:.2} |"
+            "| {shown} | {middle:.2} ({least:.2} to {most:.2}) | {expected:.2} | {limit:.2} | {chunk} | {peak:.2} |"
         );
         measured.push((x, middle));
         foreseen.push((x, expected));
