@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.functional import silu
 
-from remote.parts import RemoteModel, RMSNorm, angles, attend, causal, heads, rotate_half
+from remote.parts import RemoteModel, RMSNorm, Stack, angles, attend, causal, heads, mixed, rotate_half
 
 
 class Attention(nn.Module):
@@ -53,11 +53,7 @@ class Experts(nn.Module):
             return self.mlp(x)
         weights, chosen = self.gate(x).softmax(-1).topk(self.chosen)
         weights = weights / weights.sum(-1, keepdim=True)
-        rows = [
-            sum(weight * self.experts[int(expert)](row) for weight, expert in zip(weights[i], chosen[i]))
-            for i, row in enumerate(x)
-        ]
-        return torch.stack(rows)
+        return mixed(self.experts, weights, chosen, x)
 
 
 class Layer(nn.Module):
@@ -82,27 +78,10 @@ class Layer(nn.Module):
         return (y + self.block_sparse_moe(self.post_attention_layernorm(x)))[None]
 
 
-class Stack(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-
-    def forward(self, input_ids):
-        x = self.embed_tokens(input_ids)
-        for layer in self.layers:
-            x = layer(x)
-        return (self.norm(x),)
-
-
 class ArcticForCausalLM(RemoteModel):
     def build(self, config):
-        self.model = Stack(config)
+        self.model = Stack(config, lambda layer: Layer(config, layer), RMSNorm(config.hidden_size, config.rms_norm_eps))
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-
-    def stack(self):
-        return self.model
 
     def logits(self, hidden):
         return self.lm_head(hidden)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize, silu
 
-from remote.parts import RemoteModel, RMSNorm, angles, attend, causal, heads, rotate_half
+from remote.parts import PreNormLayer, RemoteModel, RMSNorm, Stack, angles, attend, causal, heads, rotate_half
 
 
 def slopes(count):
@@ -49,41 +49,12 @@ class Mlp(nn.Module):
         return self.down_proj(silu(self.gate_proj(x)) * self.up_proj(x))
 
 
-class Layer(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        self.self_attn = Attention(config)
-        self.mlp = Mlp(config)
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-
-    def forward(self, hidden_states):
-        x = hidden_states[0]
-        x = x + self.self_attn(self.input_layernorm(x))
-        return (x + self.mlp(self.post_attention_layernorm(x)))[None]
-
-
-class Stack(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-
-    def forward(self, input_ids):
-        x = self.embed_tokens(input_ids)
-        for layer in self.layers:
-            x = layer(x)
-        return (self.norm(x),)
-
-
 class BaichuanForCausalLM(RemoteModel):
     def build(self, config):
-        self.model = Stack(config)
+        norm = lambda: RMSNorm(config.hidden_size, config.rms_norm_eps)
+        layer = lambda _: PreNormLayer(Attention(config), Mlp(config), norm)
+        self.model = Stack(config, layer, norm())
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-
-    def stack(self):
-        return self.model
 
     def logits(self, hidden):
         return hidden @ normalize(self.lm_head.weight).T

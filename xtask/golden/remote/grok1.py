@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.functional import gelu
 
-from remote.parts import RemoteModel, angles, causal, heads, rotate_half
+from remote.parts import RemoteModel, Stack, angles, causal, heads, mixed, rotate_half
 
 
 class ScaleNorm(nn.Module):
@@ -62,11 +62,7 @@ class Experts(nn.Module):
 
     def forward(self, x):
         weights, chosen = self.gate(x).softmax(-1).topk(self.chosen)
-        rows = [
-            sum(weight * self.experts[int(expert)](row) for weight, expert in zip(weights[i], chosen[i]))
-            for i, row in enumerate(x)
-        ]
-        return torch.stack(rows)
+        return mixed(self.experts, weights, chosen, x)
 
 
 class Layer(nn.Module):
@@ -83,27 +79,10 @@ class Layer(nn.Module):
         return (x + self.post_moe_norm(self.moe_block(self.pre_moe_norm(x))))[None]
 
 
-class Stack(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        self.scale = config.embedding_multiplier_scale
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
-        self.norm = ScaleNorm(config.hidden_size, config.rms_norm_eps)
-
-    def forward(self, input_ids):
-        x = self.embed_tokens(input_ids) * self.scale
-        for layer in self.layers:
-            x = layer(x)
-        return (self.norm(x),)
-
-
 class Grok1ForCausalLM(RemoteModel):
     def build(self, config):
-        self.model = Stack(config)
-
-    def stack(self):
-        return self.model
+        norm = ScaleNorm(config.hidden_size, config.rms_norm_eps)
+        self.model = Stack(config, lambda _: Layer(config), norm, config.embedding_multiplier_scale)
 
     def logits(self, hidden):
         return hidden @ self.model.embed_tokens.weight.T * self.config.output_multiplier_scale

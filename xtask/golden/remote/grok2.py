@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import gelu
 
-from remote.parts import RemoteModel, RMSNorm, angles, causal, heads, rotate_half
+from remote.parts import RemoteModel, RMSNorm, Stack, angles, causal, heads, mixed, rotate_half
 
 
 def bounded(x, cap):
@@ -65,11 +65,7 @@ class Experts(nn.Module):
     def forward(self, x):
         logits = bounded(self.gate(x), self.config.router_logit_softcapping)
         weights, chosen = logits.softmax(-1).topk(self.config.num_experts_per_tok)
-        rows = [
-            sum(weight * self.experts[int(expert)](row) for weight, expert in zip(weights[i], chosen[i]))
-            for i, row in enumerate(x)
-        ]
-        return torch.stack(rows)
+        return mixed(self.experts, weights, chosen, x)
 
 
 class Layer(nn.Module):
@@ -89,28 +85,11 @@ class Layer(nn.Module):
         return (x + self.post_moe_norm((self.mlp(n) + self.block_sparse_moe(n)) / 2**0.5))[None]
 
 
-class Stack(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        self.scale = config.embedding_multiplier_scale
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-
-    def forward(self, input_ids):
-        x = self.embed_tokens(input_ids) * self.scale
-        for layer in self.layers:
-            x = layer(x)
-        return (self.norm(x),)
-
-
 class Grok2ForCausalLM(RemoteModel):
     def build(self, config):
-        self.model = Stack(config)
+        norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.model = Stack(config, lambda _: Layer(config), norm, config.embedding_multiplier_scale)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-
-    def stack(self):
-        return self.model
 
     def logits(self, hidden):
         return bounded(self.lm_head(hidden) * self.config.output_multiplier_scale, self.config.final_logit_softcapping)

@@ -55,6 +55,46 @@ def causal(tokens):
     return torch.ones(tokens, tokens, dtype=torch.bool).tril()
 
 
+def mixed(experts, weights, chosen, x):
+    """The outputs of the experts that each row chose, weighted: [tokens, hidden]."""
+    rows = [
+        sum(weight * experts[int(expert)](row) for weight, expert in zip(weights[i], chosen[i]))
+        for i, row in enumerate(x)
+    ]
+    return torch.stack(rows)
+
+
+class PreNormLayer(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm'(x)), under Llama's names."""
+
+    def __init__(self, attention, mlp, make_norm):
+        super().__init__()
+        self.self_attn, self.mlp = attention, mlp
+        self.input_layernorm, self.post_attention_layernorm = make_norm(), make_norm()
+
+    def forward(self, hidden_states):
+        x = hidden_states[0]
+        x = x + self.self_attn(self.input_layernorm(x))
+        return (x + self.mlp(self.post_attention_layernorm(x)))[None]
+
+
+class Stack(nn.Module):
+    """Embedding, layers and a last norm, under Llama's names; what is embedded may be multiplied."""
+
+    def __init__(self, config, make_layer, norm, scale=1.0, norm_name="norm"):
+        super().__init__()
+        self.scale, self.norm_name = scale, norm_name
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(make_layer(layer) for layer in range(config.num_hidden_layers))
+        setattr(self, norm_name, norm)
+
+    def forward(self, input_ids):
+        x = self.embed_tokens(input_ids) * self.scale
+        for layer in self.layers:
+            x = layer(x)
+        return (getattr(self, self.norm_name)(x),)
+
+
 class RemoteConfig(PreTrainedConfig):
     """A config of any keys; the class is named when one is made."""
 
@@ -68,7 +108,8 @@ class RemoteConfig(PreTrainedConfig):
 
 
 class RemoteModel(PreTrainedModel):
-    """A decoder with a head: subclasses have `stack()`, `logits(hidden)`."""
+    """A decoder with a head: subclasses have `build(config)`, which makes `model` (or they have `stack()`), and
+    `logits(hidden)`."""
 
     config_class = RemoteConfig
 
@@ -76,6 +117,9 @@ class RemoteModel(PreTrainedModel):
         super().__init__(config)
         self.build(config)
         self.post_init()
+
+    def stack(self):
+        return self.model
 
     def get_decoder(self):
         return self.stack()

@@ -4,7 +4,7 @@ gate and linear part take turns, and constants from muP."""
 import torch
 from torch import nn
 
-from remote.parts import RemoteModel, angles, attend, causal, rotate_half
+from remote.parts import PreNormLayer, RemoteModel, Stack, angles, attend, causal, rotate_half
 
 
 def block_sparse(config, tokens):
@@ -58,42 +58,13 @@ class Mlp(nn.Module):
         return self.down_proj(gegelu(self.up_proj(x), self.limit))
 
 
-class Layer(nn.Module):
-    def __init__(self, config, layer):
-        super().__init__()
-        self.self_attn = Attention(config, layer)
-        self.mlp = Mlp(config)
-        self.input_layernorm = nn.LayerNorm(config.hidden_size, config.layer_norm_epsilon)
-        self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, config.layer_norm_epsilon)
-
-    def forward(self, hidden_states):
-        x = hidden_states[0]
-        x = x + self.self_attn(self.input_layernorm(x))
-        return (x + self.mlp(self.post_attention_layernorm(x)))[None]
-
-
-class Stack(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        self.multiplier = config.mup_embedding_multiplier
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config, layer) for layer in range(config.num_hidden_layers))
-        self.final_layernorm = nn.LayerNorm(config.hidden_size, config.layer_norm_epsilon)
-
-    def forward(self, input_ids):
-        x = self.embed_tokens(input_ids) * self.multiplier
-        for layer in self.layers:
-            x = layer(x)
-        return (self.final_layernorm(x),)
-
-
 class Phi3SmallForCausalLM(RemoteModel):
     def build(self, config):
-        self.model = Stack(config)
+        norm = lambda: nn.LayerNorm(config.hidden_size, config.layer_norm_epsilon)
+        layer = lambda index: PreNormLayer(Attention(config, index), Mlp(config), norm)
+        scale = config.mup_embedding_multiplier
+        self.model = Stack(config, layer, norm(), scale, "final_layernorm")
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-
-    def stack(self):
-        return self.model
 
     def logits(self, hidden):
         return self.lm_head(hidden) / self.config.mup_width_multiplier

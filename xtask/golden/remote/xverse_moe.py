@@ -1,11 +1,10 @@
 """XVERSE with experts: Llama's attention, many small experts, and shared ones that are one wide network."""
 
-import torch
 from torch import nn
 from torch.nn.functional import silu
 
 from remote.arctic import Attention
-from remote.parts import RemoteModel, RMSNorm
+from remote.parts import PreNormLayer, RemoteModel, RMSNorm, Stack, mixed
 
 
 class Mlp(nn.Module):
@@ -30,48 +29,15 @@ class Experts(nn.Module):
 
     def forward(self, x):
         weights, chosen = self.router(x).softmax(-1).topk(self.chosen)
-        rows = [
-            sum(weight * self.experts[int(expert)](row) for weight, expert in zip(weights[i], chosen[i]))
-            for i, row in enumerate(x)
-        ]
-        return torch.stack(rows) + self.shared_experts(x)
-
-
-class Layer(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        self.self_attn = Attention(config)
-        self.mlp = Experts(config)
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-
-    def forward(self, hidden_states):
-        x = hidden_states[0]
-        x = x + self.self_attn(self.input_layernorm(x))
-        return (x + self.mlp(self.post_attention_layernorm(x)))[None]
-
-
-class Stack(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-
-    def forward(self, input_ids):
-        x = self.embed_tokens(input_ids)
-        for layer in self.layers:
-            x = layer(x)
-        return (self.norm(x),)
+        return mixed(self.experts, weights, chosen, x) + self.shared_experts(x)
 
 
 class XverseMoeForCausalLM(RemoteModel):
     def build(self, config):
-        self.model = Stack(config)
+        norm = lambda: RMSNorm(config.hidden_size, config.rms_norm_eps)
+        layer = lambda _: PreNormLayer(Attention(config), Experts(config), norm)
+        self.model = Stack(config, layer, norm())
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-
-    def stack(self):
-        return self.model
 
     def logits(self, hidden):
         return self.lm_head(hidden)
