@@ -192,24 +192,13 @@ impl Kernel for OneQuery<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attention::{Bias, Mask, attention};
+    use crate::attention::attention;
     use crate::isa::tests::for_each_isa;
     use crate::product::Precision;
     use crate::testing::Random;
 
     fn shape(heads: usize, head_dim: usize, value_dim: usize) -> Attention<'static> {
-        Attention {
-            num_heads: heads,
-            num_kv_heads: heads,
-            head_dim,
-            value_dim,
-            scale: 0.3,
-            softcap: None,
-            sharpness: None,
-            mask: Mask::Causal,
-            bias: Bias::None,
-            sinks: None,
-        }
+        Attention::causal([heads, heads], [head_dim, value_dim], 0.3)
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use sli_core::{AttentionExpertsSpec, Result, TensorRole};
-use sli_kernels::{Attention, Bias, Mask, Precision};
+use sli_kernels::{Attention, Precision};
 use sli_moe::{ExpertRows, route};
 
 use crate::backend::{SliBackend, vector};
@@ -55,10 +55,7 @@ impl<B: SliBackend> AttentionExpertsLayer<B> {
     pub(crate) fn forward(&self, x: Tensor<B, 2>, context: &ChunkContext<'_, B>) -> Tensor<B, 2> {
         let spec = &self.spec.attention;
         let table = context.rotation(&spec.position);
-        let rotated = |x, heads| match &table {
-            Some(table) => B::rotate(x, heads, table),
-            None => x,
-        };
+        let rotated = |x, heads| ChunkContext::rotated(x, heads, table.as_ref());
         let key = rotated(self.key.forward(x.clone()), spec.num_kv_heads);
         let value = self.value.forward(x.clone());
 
@@ -102,16 +99,12 @@ impl<B: SliBackend> AttentionExpertsLayer<B> {
     ) -> Tensor<B, 2> {
         let spec = &self.spec.attention;
         let attention = Attention {
-            num_heads: spec.num_heads,
-            num_kv_heads: spec.num_kv_heads,
-            head_dim: spec.head_dim,
-            value_dim: spec.value_dim,
-            scale: spec.scale as f32,
             softcap: spec.softcap.map(|cap| cap as f32),
-            sharpness: None,
-            mask: Mask::Causal,
-            bias: Bias::None,
-            sinks: None,
+            ..Attention::causal(
+                [spec.num_heads, spec.num_kv_heads],
+                [spec.head_dim, spec.value_dim],
+                spec.scale as f32,
+            )
         };
         B::packed_attention(&attention, query, key, value, offsets, offsets, self.precision)
     }

@@ -51,6 +51,14 @@ impl<B: SliBackend> ChunkContext<'_, B> {
         }
     }
 
+    /// `x` with its heads turned by these angles, if there are any.
+    pub(crate) fn rotated(x: Tensor<B, 2>, heads: usize, table: Option<&RopeTable>) -> Tensor<B, 2> {
+        match table {
+            Some(table) => B::rotate(x, heads, table),
+            None => x,
+        }
+    }
+
     /// A value for each token, made from its position: [tokens, 1].
     pub(crate) fn per_position(&self, value: impl Fn(usize) -> f32) -> Tensor<B, 2> {
         let values: Vec<f32> = match self.positions {

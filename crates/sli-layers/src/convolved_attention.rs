@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData, s};
 use sli_core::{ConvolvedAttentionSpec, HostTensor, PositionSpec, Result, TensorRole};
-use sli_kernels::{Attention, Bias, Precision};
+use sli_kernels::{Attention, Precision};
 
 use crate::attention::kernel_mask;
 use crate::backend::{SliBackend, table, vector};
@@ -90,16 +90,8 @@ impl<B: SliBackend> ConvolvedAttentionLayer<B> {
         let value = Tensor::cat(vec![self.value[0].forward(x), before], 1);
 
         let attention = Attention {
-            num_heads: queries,
-            num_kv_heads: keys,
-            head_dim,
-            value_dim: head_dim,
-            scale: spec.scale as f32,
-            softcap: None,
-            sharpness: None,
             mask: kernel_mask(spec.mask),
-            bias: Bias::None,
-            sinks: None,
+            ..Attention::causal([queries, keys], [head_dim, head_dim], spec.scale as f32)
         };
         self.output.forward(B::packed_attention(
             &attention,

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, s};
 use sli_core::{DifferentialSpec, HostTensor, Result, TensorRole};
-use sli_kernels::{Attention, Bias, Mask, Precision};
+use sli_kernels::{Attention, Precision};
 
 use crate::backend::SliBackend;
 use crate::context::ChunkContext;
@@ -58,25 +58,15 @@ impl<B: SliBackend> DifferentialLayer<B> {
     pub(crate) fn forward(&self, x: Tensor<B, 2>, context: &ChunkContext<'_, B>) -> Tensor<B, 2> {
         let spec = &self.spec.attention;
         let table = context.rotation(&spec.position);
-        let rotated = |x, heads| match &table {
-            Some(table) => B::rotate(x, heads, table),
-            None => x,
-        };
+        let rotated = |x, heads| ChunkContext::rotated(x, heads, table.as_ref());
         let query = rotated(self.query.forward(x.clone()), spec.num_heads);
         let key = rotated(self.key.forward(x.clone()), spec.num_kv_heads);
         let value = beside_counterparts(self.value.forward(x), spec.num_kv_heads);
-        let attention = Attention {
-            num_heads: spec.num_heads,
-            num_kv_heads: spec.num_kv_heads,
-            head_dim: spec.head_dim,
-            value_dim: 2 * spec.value_dim,
-            scale: spec.scale as f32,
-            softcap: None,
-            sharpness: None,
-            mask: Mask::Causal,
-            bias: Bias::None,
-            sinks: None,
-        };
+        let attention = Attention::causal(
+            [spec.num_heads, spec.num_kv_heads],
+            [spec.head_dim, 2 * spec.value_dim],
+            spec.scale as f32,
+        );
         let offsets = context.offsets;
         let seen = B::packed_attention(&attention, query, key, value, offsets, offsets, self.precision);
         let half = spec.num_heads * spec.value_dim;

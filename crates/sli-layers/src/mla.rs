@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use sli_core::{MlaSpec, Result, TensorRole};
-use sli_kernels::{Attention, Bias, Mask, Precision};
+use sli_kernels::{Attention, Precision};
 
 use crate::backend::SliBackend;
 use crate::context::ChunkContext;
@@ -85,18 +85,11 @@ impl<B: SliBackend> MlaLayer<B> {
         let key = B::lead_heads(rotary_key, self.key.forward(latent.clone()), spec.num_heads);
         let value = self.value.forward(latent);
 
-        let attention = Attention {
-            num_heads: spec.num_heads,
-            num_kv_heads: spec.num_heads,
-            head_dim: spec.head_dim(),
-            value_dim: spec.value_dim,
-            scale: spec.scale as f32,
-            softcap: None,
-            sharpness: None,
-            mask: Mask::Causal,
-            bias: Bias::None,
-            sinks: None,
-        };
+        let attention = Attention::causal(
+            [spec.num_heads, spec.num_heads],
+            [spec.head_dim(), spec.value_dim],
+            spec.scale as f32,
+        );
         let offsets = context.offsets;
         let mixed = match &self.indexer {
             // A query that sees no more keys than it may choose sees them all.

@@ -23,6 +23,12 @@ pub(crate) fn mix(
     }
 }
 
+/// The network of this width that every token goes through besides, otherwise like `mlp`; none where it has no width.
+pub(crate) fn shared_network(mlp: MlpSpec, intermediate_size: usize) -> Option<SharedExpertSpec> {
+    let mlp = MlpSpec { intermediate_size, ..mlp };
+    (intermediate_size > 0).then_some(SharedExpertSpec { mlp, gated: false, scale: 1.0 })
+}
+
 /// Gated experts of this width without shared ones, otherwise like `mlp`.
 pub(crate) fn gated_experts(
     num_experts: usize,

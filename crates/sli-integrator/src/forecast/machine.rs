@@ -1,4 +1,4 @@
-//! What this machine can do: measured once, in about a second, and kept.
+//! What this machine can do: measured once, in a second or two, and kept.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use half::bf16;
 use serde::{Deserialize, Serialize};
 use sli_cache::write_atomically;
 use sli_core::Result;
-use sli_kernels::{Attention, Bias, Format, Mask, Matrix, Precision, add_rms_norm, attention, linear};
+use sli_kernels::{Attention, Format, Matrix, Precision, add_rms_norm, attention, linear};
 use sli_weights::Checkpoint;
 
 /// How fast the processor computes what runs are made of.
@@ -248,18 +248,7 @@ fn rates<'a>(
 /// One sample of 256 tokens, 16 heads of 64.
 fn measure_attention(precision: Precision, x: &[f32]) -> f64 {
     let (length, heads, head_dim) = (256, 16, 64);
-    let shape = Attention {
-        num_heads: heads,
-        num_kv_heads: heads,
-        head_dim,
-        value_dim: head_dim,
-        scale: 0.125,
-        softcap: None,
-        sharpness: None,
-        mask: Mask::Causal,
-        bias: Bias::None,
-        sinks: None,
-    };
+    let shape = Attention::causal([heads, heads], [head_dim, head_dim], 0.125);
     let rows = &x[..length * heads * head_dim];
     let mut out = vec![0.0; rows.len()];
     let offsets = [0, length];

@@ -194,6 +194,24 @@ mod tests {
     }
 
     #[test]
+    fn weights_that_are_decoded_take_the_time_of_decoding() {
+        let compute = ComputeRates {
+            products: vec![(1, 100.0)],
+            coded_products: vec![(1, 50.0)],
+            attention: 1.0,
+            touched_floats: 1.0,
+        };
+        let machine = MachineRates { disk: 1.0, compute };
+        let seconds = |dense_coded, experts_coded| {
+            let work = Work { dense_flops: 100, expert_flops: 200, ..Work::default() };
+            let stage =
+                StageWork { work, expert_rows: 1, dense_coded, experts_coded, ..StageWork::default() };
+            StageTimes::new(&stage, 1, &machine).compute
+        };
+        assert_eq!([seconds(false, false), seconds(true, false), seconds(false, true)], [3.0, 4.0, 5.0]);
+    }
+
+    #[test]
     fn uneven_stages_need_more_ahead() {
         let mut uneven = stages(2, 1.0, 4.0);
         uneven.extend(stages(4, 3.0, 1.0));

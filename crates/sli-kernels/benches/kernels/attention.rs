@@ -1,6 +1,6 @@
 //! `attention PRECISION MASK TOKENS HEADS KV_HEADS HEAD_DIM VALUE_DIM`: one sample.
 
-use sli_kernels::{Attention, Bias, Mask, Precision, attention};
+use sli_kernels::{Attention, Mask, Precision, attention};
 
 use crate::{Case, Work, values};
 
@@ -47,16 +47,12 @@ fn prepare(
     let mut out = vec![0.0; tokens * num_heads * value_dim];
     Box::new(move || {
         let a = Attention {
-            num_heads,
-            num_kv_heads,
-            head_dim,
-            value_dim,
-            scale: 1.0 / (head_dim as f32).sqrt(),
-            softcap: None,
-            sharpness: None,
             mask,
-            bias: Bias::None,
-            sinks: None,
+            ..Attention::causal(
+                [num_heads, num_kv_heads],
+                [head_dim, value_dim],
+                1.0 / (head_dim as f32).sqrt(),
+            )
         };
         attention(&a, &query, &key, &value, &[0, tokens], &[0, tokens], precision, &mut out);
     })

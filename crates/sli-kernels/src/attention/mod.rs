@@ -43,6 +43,29 @@ pub struct Attention<'a> {
     pub sinks: Option<&'a [f32]>,
 }
 
+impl Attention<'_> {
+    /// Causal attention with these numbers of heads for queries and for keys, and these widths of a head of keys and of
+    /// values; nothing bounds, biases or sharpens its scores.
+    pub fn causal(
+        [num_heads, num_kv_heads]: [usize; 2],
+        [head_dim, value_dim]: [usize; 2],
+        scale: f32,
+    ) -> Self {
+        Self {
+            num_heads,
+            num_kv_heads,
+            head_dim,
+            value_dim,
+            scale,
+            softcap: None,
+            sharpness: None,
+            mask: Mask::Causal,
+            bias: Bias::None,
+            sinks: None,
+        }
+    }
+}
+
 /// Attention of packed samples: sample s owns the query rows `query_offsets[s]..query_offsets[s + 1]` and the key rows
 /// `key_offsets[s]..key_offsets[s + 1]`; position 0 of its queries is aligned with position 0 of its keys.
 ///

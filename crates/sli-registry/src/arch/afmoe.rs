@@ -3,15 +3,15 @@
 
 use serde_json::json;
 use sli_core::{
-    AttentionGate, Family, MlpSpec, ModelSpec, MoeSpec, PositionSpec, Residual, Result, RouterSpec, Scoring,
-    SharedExpertSpec, TensorRole, WeightMap,
+    AttentionGate, Family, ModelSpec, MoeSpec, PositionSpec, Residual, Result, RouterSpec, Scoring,
+    TensorRole, WeightMap,
 };
 
 use super::llama;
 use crate::architecture::{Architecture, KnownModel};
 use crate::blocks::{attentions, norm_heads, scale_embedding_by_root, set_residual};
 use crate::config::HfConfig;
-use crate::experts::{gated_experts, mix, per_expert, shared_expert};
+use crate::experts::{gated_experts, mix, per_expert, shared_expert, shared_network};
 use crate::maps::{head_norms, modules};
 use crate::windows::{all_but_every, slide_some};
 
@@ -75,16 +75,9 @@ fn experts(spec: &mut ModelSpec, config: &HfConfig) -> Result<()> {
     mix(
         spec,
         |layer| layer >= dense,
-        |mlp| {
-            let shared = MlpSpec { intermediate_size: num_shared * intermediate_size, ..mlp };
-            MoeSpec {
-                shared: (num_shared > 0).then_some(SharedExpertSpec {
-                    mlp: shared,
-                    gated: false,
-                    scale: 1.0,
-                }),
-                ..gated_experts(num_experts, router.clone(), mlp, intermediate_size)
-            }
+        |mlp| MoeSpec {
+            shared: shared_network(mlp, num_shared * intermediate_size),
+            ..gated_experts(num_experts, router.clone(), mlp, intermediate_size)
         },
     );
     Ok(())

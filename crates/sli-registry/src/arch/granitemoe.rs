@@ -1,15 +1,12 @@
 //! Granite 3 with experts (IBM 2024), and PowerMoE: Granite's multipliers, small experts chosen by a softmax over the
 //! best logits, and in some models a shared one beside them. Gate and up are stored as one.
 
-use sli_core::{
-    Family, LoadOp, MlpSpec, ModelSpec, MoeSpec, Result, RouterSpec, Scoring, SharedExpertSpec, TensorRole,
-    WeightMap,
-};
+use sli_core::{Family, LoadOp, ModelSpec, MoeSpec, Result, RouterSpec, Scoring, TensorRole, WeightMap};
 
 use super::{granite, llama};
 use crate::architecture::{Architecture, KnownModel};
 use crate::config::HfConfig;
-use crate::experts::{Fusion, experts_of, fused_experts, gated_experts, mix};
+use crate::experts::{Fusion, experts_of, fused_experts, gated_experts, mix, shared_network};
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "granitemoe",
@@ -45,16 +42,9 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     mix(
         &mut spec,
         |_| true,
-        |mlp| {
-            let shared = MlpSpec { intermediate_size: shared_width, ..mlp };
-            MoeSpec {
-                shared: (shared_width > 0).then_some(SharedExpertSpec {
-                    mlp: shared,
-                    gated: false,
-                    scale: 1.0,
-                }),
-                ..gated_experts(num_experts, router.clone(), mlp, mlp.intermediate_size)
-            }
+        |mlp| MoeSpec {
+            shared: shared_network(mlp, shared_width),
+            ..gated_experts(num_experts, router.clone(), mlp, mlp.intermediate_size)
         },
     );
     Ok(spec)

@@ -2,13 +2,13 @@
 //! tokens share. Sizes may be given for each layer.
 
 use serde_json::json;
-use sli_core::{Family, Ffn, MlpSpec, ModelSpec, Result, RouterSpec, SharedExpertSpec, WeightMap};
+use sli_core::{Family, Ffn, ModelSpec, Result, RouterSpec, WeightMap};
 
 use super::hunyuan_v1_dense;
 use crate::architecture::{Architecture, KnownModel};
 use crate::blocks::{layers, require};
 use crate::config::HfConfig;
-use crate::experts::{gated_experts, per_expert, shared_expert};
+use crate::experts::{gated_experts, per_expert, shared_expert, shared_network};
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "hunyuan_v1_moe",
@@ -61,11 +61,8 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
         if let Some(Ffn::GatedMlp(mlp)) = block.ffn {
             let router = RouterSpec::softmax(top_k[layer], true);
             let mut moe = gated_experts(num_experts[layer], router, mlp, inner[layer]);
-            moe.shared = num_shared.as_ref().map(|counts| SharedExpertSpec {
-                mlp: MlpSpec { intermediate_size: counts[layer] * mlp.intermediate_size, ..mlp },
-                gated: false,
-                scale: 1.0,
-            });
+            let count = num_shared.as_ref().map_or(0, |counts| counts[layer]);
+            moe.shared = shared_network(mlp, count * mlp.intermediate_size);
             block.ffn = Some(Ffn::Moe(moe));
         }
     }

@@ -1,14 +1,12 @@
 //! XVERSE (Shenzhen Yuanxiang 2023 and 2024): Llama; where the config has experts, many small ones and shared ones in
 //! every layer.
 
-use sli_core::{
-    Family, MlpSpec, ModelSpec, MoeSpec, Result, RouterSpec, SharedExpertSpec, StackMap, WeightMap,
-};
+use sli_core::{Family, ModelSpec, MoeSpec, Result, RouterSpec, StackMap, WeightMap};
 
 use super::llama;
 use crate::architecture::{Architecture, KnownModel};
 use crate::config::HfConfig;
-use crate::experts::{gated_experts, mix, per_expert, shared_expert};
+use crate::experts::{gated_experts, mix, per_expert, shared_expert, shared_network};
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "xverse",
@@ -33,16 +31,9 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     mix(
         &mut spec,
         |_| true,
-        |mlp| {
-            let shared = MlpSpec { intermediate_size: num_shared * mlp.intermediate_size, ..mlp };
-            MoeSpec {
-                shared: (num_shared > 0).then_some(SharedExpertSpec {
-                    mlp: shared,
-                    gated: false,
-                    scale: 1.0,
-                }),
-                ..gated_experts(num_experts, router.clone(), mlp, mlp.intermediate_size)
-            }
+        |mlp| MoeSpec {
+            shared: shared_network(mlp, num_shared * mlp.intermediate_size),
+            ..gated_experts(num_experts, router.clone(), mlp, mlp.intermediate_size)
         },
     );
     Ok(spec)
