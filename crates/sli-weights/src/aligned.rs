@@ -1,4 +1,4 @@
-//! Memory and files for direct I/O: the only unsafe code of this crate.
+//! Memory and files for direct I/O. Here and in the slabs that are made of it is the only unsafe code of this crate.
 //!
 //! Direct I/O moves whole blocks between a device and memory, both aligned, past the page cache. A layer that is read
 //! once and dropped would only push more useful pages out of it.
@@ -13,11 +13,23 @@ use std::ptr::{self, NonNull};
 /// Alignment of buffers, and of the offsets and lengths of direct reads: the largest block size in common use.
 pub(crate) const BLOCK: usize = 4096;
 
+/// Size of a large page on most machines. A large buffer starts at one: pages that are no large ones take a direct read
+/// up to a sixth longer.
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
+
 /// Zeroed memory of a whole number of blocks, at the start of a block.
 ///
 /// It is mapped for itself, so that it costs nothing before it is used and is the operating system's again when it is
 /// dropped: an allocator would touch all of it at once and keep it afterwards.
 pub(crate) struct AlignedBuffer {
+    start: NonNull<u8>,
+    bytes: usize,
+    /// Unmapped when the buffer is dropped.
+    _mapping: Mapping,
+}
+
+/// Addresses that were mapped, some more than are used so that a large page can start where the buffer does.
+struct Mapping {
     start: NonNull<u8>,
     bytes: usize,
 }
@@ -32,13 +44,13 @@ impl AlignedBuffer {
     pub(crate) fn new(bytes: usize) -> Self {
         let layout =
             Layout::from_size_align(bytes.max(1), BLOCK).expect("a size below isize::MAX").pad_to_align();
-        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: a new mapping at an address of the system's choice touches no memory that is in use.
-        let start = unsafe { libc::mmap(ptr::null_mut(), layout.size(), access, kind, -1, 0) };
-        let start =
-            NonNull::new(start.cast::<u8>()).filter(|start| start.as_ptr().cast() != libc::MAP_FAILED);
-        let buffer =
-            Self { start: start.unwrap_or_else(|| handle_alloc_error(layout)), bytes: layout.size() };
+        let alignment = if layout.size() < HUGE_PAGE { BLOCK } else { HUGE_PAGE };
+        let mapping =
+            Mapping::new(layout.size() + alignment - BLOCK).unwrap_or_else(|| handle_alloc_error(layout));
+        let skipped = mapping.start.align_offset(alignment);
+        // SAFETY: mappings start at a block, so at most `alignment - BLOCK` bytes are skipped: it stays in the mapping.
+        let start = unsafe { mapping.start.add(skipped) };
+        let buffer = Self { start, bytes: layout.size(), _mapping: mapping };
         buffer.prefer_huge_pages();
         buffer
     }
@@ -72,7 +84,19 @@ impl DerefMut for AlignedBuffer {
     }
 }
 
-impl Drop for AlignedBuffer {
+impl Mapping {
+    /// Zeroed memory of its own; `None` when the system gives none.
+    fn new(bytes: usize) -> Option<Self> {
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping at an address of the system's choice touches no memory that is in use.
+        let start = unsafe { libc::mmap(ptr::null_mut(), bytes, access, kind, -1, 0) };
+        let start =
+            NonNull::new(start.cast::<u8>()).filter(|start| start.as_ptr().cast() != libc::MAP_FAILED)?;
+        Some(Self { start, bytes })
+    }
+}
+
+impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: mapped in `new` with this very size, and unmapped only here.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };

@@ -59,6 +59,7 @@ mod read_plan;
 mod rows;
 mod scales;
 mod schedule;
+mod slab;
 mod slot;
 mod stream;
 mod view;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::aligned::AlignedBuffer;
+use crate::slab::{Part, Slab};
 
 /// Sizes of pooled buffers are multiples of this, so that layers which differ by a few bytes share buffers.
 const GRANULE: usize = 64 << 10;
@@ -15,69 +15,88 @@ pub(crate) fn buffer_bytes(bytes: usize) -> usize {
     bytes.max(1).next_multiple_of(GRANULE)
 }
 
-/// Buffers that come back when they are no longer used, since fresh memory costs a page fault per page.
+/// Memory that comes back when it is no longer used, since memory that is new to the process costs a page fault per page,
+/// and more where it is new to a virtual machine.
 pub(crate) struct BufferPool {
-    /// Lent and idle buffers together stay within this, as far as it depends on the idle ones.
+    /// Slabs have together no more than this, as far as it depends on the idle ones.
     limit: u64,
-    state: Mutex<PoolState>,
+    slabs: Mutex<Slabs>,
 }
 
+/// Lent, in part lent, or idle; of the idle ones, those that have waited longest come first.
 #[derive(Default)]
-struct PoolState {
-    idle: Vec<AlignedBuffer>,
-    idle_bytes: usize,
-    lent_bytes: usize,
-}
+struct Slabs(Vec<Arc<Slab>>);
 
 impl BufferPool {
-    /// A pool that keeps idle buffers as long as all buffers together have at most `limit` bytes.
+    /// A pool that keeps idle slabs as long as all slabs together have at most `limit` bytes.
     pub(crate) fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit, state: Mutex::default() })
+        Arc::new(Self { limit, slabs: Mutex::default() })
     }
 
-    /// A buffer of [`buffer_bytes`] of `bytes` or a little more, with any contents.
-    fn lend(&self, bytes: usize) -> AlignedBuffer {
+    /// [`buffer_bytes`] of `bytes` or a little more, with any contents: a slab of about this size, or a part of a larger
+    /// one, or a new one.
+    fn lend(&self, bytes: usize) -> Part {
         let wanted = buffer_bytes(bytes);
-        let mut state = self.state();
-        let fits = |buffer: &AlignedBuffer| (wanted..=wanted + wanted / 64).contains(&buffer.len());
-        if let Some(index) = state.idle.iter().position(fits) {
-            let buffer = state.idle.swap_remove(index);
-            state.idle_bytes -= buffer.len();
-            state.lent_bytes += buffer.len();
-            return buffer;
+        let mut slabs = self.slabs();
+        if let Some(part) = slabs.whole(wanted).or_else(|| slabs.cut(wanted)) {
+            return part;
         }
-        state.lent_bytes += wanted;
-        let evicted = state.shrink_to(self.limit);
-        drop(state);
+        let evicted = slabs.shrink_to(self.limit.saturating_sub(wanted as u64));
+        let slab = Slab::new(wanted);
+        let part = slab.lend(wanted).expect("nothing of a new slab is lent");
+        slabs.0.push(slab);
+        drop(slabs);
         drop(evicted);
-        AlignedBuffer::new(wanted)
+        part
     }
 
-    fn take_back(&self, buffer: AlignedBuffer) {
-        let mut state = self.state();
-        state.lent_bytes -= buffer.len();
-        state.idle_bytes += buffer.len();
-        state.idle.push(buffer);
-        let evicted = state.shrink_to(self.limit);
-        drop(state);
+    /// Something was given back to this slab.
+    fn take_back(&self, part: Part) {
+        let slab = part.slab().clone();
+        let mut slabs = self.slabs();
+        drop(part);
+        if slab.is_idle() {
+            slabs.0.retain(|other| !Arc::ptr_eq(other, &slab));
+            slabs.0.push(slab);
+        }
+        let evicted = slabs.shrink_to(self.limit);
+        drop(slabs);
         drop(evicted);
     }
 
-    fn state(&self) -> MutexGuard<'_, PoolState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slabs(&self) -> MutexGuard<'_, Slabs> {
+        self.slabs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl PoolState {
-    /// Takes out the idle buffers that have waited longest, until all that is left stays within the limit.
-    fn shrink_to(&mut self, limit: u64) -> Vec<AlignedBuffer> {
-        let (mut count, mut idle) = (0, self.idle_bytes);
-        while count < self.idle.len() && (idle + self.lent_bytes) as u64 > limit {
-            idle -= self.idle[count].len();
-            count += 1;
-        }
-        self.idle_bytes = idle;
-        self.idle.drain(..count).collect()
+impl Slabs {
+    fn bytes(&self) -> usize {
+        self.0.iter().map(|slab| slab.bytes()).sum()
+    }
+
+    /// An idle slab of no more than a little more than `bytes`.
+    fn whole(&self, bytes: usize) -> Option<Part> {
+        let sizes = bytes..=bytes + bytes / 64;
+        let slab = self.0.iter().find(|slab| sizes.contains(&slab.bytes()) && slab.is_idle())?;
+        slab.lend(slab.bytes())
+    }
+
+    /// A part of a slab, of the smallest that has room, and of one that is cut already before one that is whole.
+    fn cut(&self, bytes: usize) -> Option<Part> {
+        let mut slabs: Vec<_> = self.0.iter().filter(|slab| slab.bytes() >= bytes).collect();
+        slabs.sort_by_key(|slab| (slab.is_idle(), slab.bytes()));
+        slabs.into_iter().find_map(|slab| slab.lend(bytes))
+    }
+
+    /// Takes out the idle slabs that have waited longest, until all that is left stays within the limit.
+    fn shrink_to(&mut self, limit: u64) -> Vec<Arc<Slab>> {
+        let mut bytes = self.bytes();
+        let evicted = self.0.extract_if(.., |slab| {
+            let evicts = bytes as u64 > limit && slab.is_idle();
+            bytes -= if evicts { slab.bytes() } else { 0 };
+            evicts
+        });
+        evicted.collect()
     }
 }
 
@@ -128,13 +147,13 @@ impl Memory {
     /// A buffer of at least `bytes` bytes, with any contents.
     pub(crate) fn buffer(&mut self, bytes: usize) -> LentBuffer {
         let lease = self.lease.as_mut().map(|lease| lease.split(buffer_bytes(bytes) as u64));
-        LentBuffer { buffer: Some(self.pool.lend(bytes)), pool: self.pool.clone(), _lease: lease }
+        LentBuffer { part: Some(self.pool.lend(bytes)), pool: self.pool.clone(), _lease: lease }
     }
 }
 
 /// A buffer that goes back to its pool when it is dropped.
 pub(crate) struct LentBuffer {
-    buffer: Option<AlignedBuffer>, // `None` only while it is dropped
+    part: Option<Part>, // `None` only while it is dropped
     pool: Arc<BufferPool>,
     _lease: Option<Lease>,
 }
@@ -150,13 +169,13 @@ impl Deref for LentBuffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.buffer.as_deref().unwrap_or_default()
+        self.part.as_deref().unwrap_or_default()
     }
 }
 
 impl DerefMut for LentBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.buffer.as_deref_mut().unwrap_or_default()
+        self.part.as_deref_mut().unwrap_or_default()
     }
 }
 
@@ -168,8 +187,8 @@ impl AsRef<[u8]> for LentBuffer {
 
 impl Drop for LentBuffer {
     fn drop(&mut self) {
-        if let Some(buffer) = self.buffer.take() {
-            self.pool.take_back(buffer);
+        if let Some(part) = self.part.take() {
+            self.pool.take_back(part);
         }
     }
 }
@@ -200,10 +219,15 @@ mod tests {
         assert_eq!(held.load(Ordering::SeqCst), GRANULE as u64, "the unused part of the lease is back");
         let part = bytes.slice(100..200);
         drop(bytes);
-        assert_eq!(pool.state().idle.len(), 0);
+        assert!(!pool.slabs().0[0].is_idle());
         drop(part);
         assert_eq!(held.load(Ordering::SeqCst), 0);
         assert_eq!(pool.lend(GRANULE - 5).as_ptr(), address, "the same memory is used again");
+    }
+
+    /// Bytes of slabs that are kept.
+    fn kept(pool: &BufferPool) -> usize {
+        pool.slabs().bytes() / GRANULE
     }
 
     #[test]
@@ -212,14 +236,27 @@ mod tests {
         let mut memory = memory(&pool, &Arc::default(), 100 * GRANULE as u64);
         let small: Vec<_> = (0..3).map(|_| memory.buffer(GRANULE)).collect();
         drop(small);
-        assert_eq!(pool.state().idle_bytes, 3 * GRANULE);
+        assert_eq!(kept(&pool), 3);
         let large = memory.buffer(3 * GRANULE);
-        assert_eq!(pool.state().idle_bytes, GRANULE);
+        assert_eq!(kept(&pool), 4, "two small ones made way");
         let larger = memory.buffer(9 * GRANULE);
-        assert_eq!(pool.state().idle_bytes, 0);
+        assert_eq!(kept(&pool), 12, "what is needed is lent, whatever the limit says");
         drop(larger);
-        assert_eq!(pool.state().idle_bytes, 0, "what is over the limit is freed");
+        assert_eq!(kept(&pool), 3, "what is over the limit is freed");
         drop(large);
-        assert_eq!(pool.state().idle_bytes, 3 * GRANULE);
+        assert_eq!(kept(&pool), 3);
+    }
+
+    #[test]
+    fn parts_of_idle_buffers_are_lent_before_new_ones_are_made() {
+        let pool = BufferPool::new(4 * GRANULE as u64);
+        let mut memory = memory(&pool, &Arc::default(), 100 * GRANULE as u64);
+        drop(memory.buffer(4 * GRANULE));
+        let parts: Vec<_> = (0..2).map(|_| memory.buffer(2 * GRANULE)).collect();
+        assert_eq!(kept(&pool), 4);
+        drop(parts);
+        let whole = memory.buffer(4 * GRANULE);
+        assert_eq!(kept(&pool), 4, "the parts are one buffer again");
+        drop(whole);
     }
 }

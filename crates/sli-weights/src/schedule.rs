@@ -25,7 +25,7 @@ struct Queue<R> {
     /// Bytes held: from the start of reading until the last tensor is dropped.
     held: u64,
     waiting: VecDeque<Waiting<R>>,
-    reading: Option<R>,
+    reading: Vec<R>,
 }
 
 struct Waiting<R> {
@@ -37,7 +37,7 @@ struct Waiting<R> {
 
 impl<R> Queue<R> {
     fn new(budget: u64) -> Self {
-        Self { budget, held: 0, waiting: VecDeque::new(), reading: None }
+        Self { budget, held: 0, waiting: VecDeque::new(), reading: Vec::new() }
     }
 }
 
@@ -60,11 +60,11 @@ impl<R: Clone + PartialEq, T> Schedule<R, T> {
     /// Somebody waits for a request: unless it is being read it will be read next, whatever the budgets say. If it is
     /// in no queue, it takes `bytes`.
     pub(crate) fn want(&mut self, request: &R, bytes: u64) {
-        if [&self.ahead, &self.urgent].iter().any(|queue| queue.reading.as_ref() == Some(request)) {
+        if [&self.ahead, &self.urgent].iter().any(|queue| queue.reading.contains(request)) {
             return;
         }
         if let Some(next) = self.ahead.waiting.front_mut()
-            && self.ahead.reading.is_none()
+            && self.ahead.reading.is_empty()
             && next.request == *request
         {
             next.wanted = true;
@@ -89,16 +89,18 @@ impl<R: Clone + PartialEq, T> Schedule<R, T> {
         }
         let Waiting { request, bytes, .. } = queue.waiting.pop_front()?;
         queue.held += bytes;
-        queue.reading = Some(request.clone());
+        queue.reading.push(request.clone());
         self.peak = self.peak.max(self.held());
         Some((request, bytes))
     }
 
-    /// What a lane was reading is read.
-    pub(crate) fn finish(&mut self, lane: Lane, result: T) {
-        if let Some(request) = self.queue(lane).reading.take() {
-            self.ready.push((request, result));
+    /// A request that was started is read.
+    pub(crate) fn finish(&mut self, lane: Lane, request: R, result: T) {
+        let reading = &mut self.queue(lane).reading;
+        if let Some(index) = reading.iter().position(|started| *started == request) {
+            reading.swap_remove(index);
         }
+        self.ready.push((request, result));
     }
 
     /// Takes a request that is read.
@@ -119,7 +121,7 @@ impl<R: Clone + PartialEq, T> Schedule<R, T> {
 
     /// Is an urgent request being read?
     pub(crate) fn reads_urgently(&self) -> bool {
-        self.urgent.reading.is_some()
+        !self.urgent.reading.is_empty()
     }
 
     /// Bytes held by both lanes.
@@ -155,7 +157,7 @@ mod tests {
 
     fn read(schedule: &mut Schedule<&'static str, ()>, lane: Lane) -> Option<&'static str> {
         let (request, _) = schedule.start(lane)?;
-        schedule.finish(lane, ());
+        schedule.finish(lane, request, ());
         Some(request)
     }
 
@@ -193,7 +195,7 @@ mod tests {
         assert_eq!(schedule.start(Urgent), None);
         schedule.want(&"b", 4);
         assert_eq!(read(&mut schedule, Urgent), Some("b"));
-        schedule.finish(Ahead, ());
+        schedule.finish(Ahead, "a", ());
         assert_eq!(schedule.start(Ahead), None);
     }
 

@@ -1,6 +1,6 @@
 //! Weights that are read while the layers before them compute.
 //!
-//! Two threads serve two queues. The *ahead* queue holds what will be needed, in order; it is read as far as its
+//! A few threads serve two queues. The *ahead* queue holds what will be needed, in order; it is read as far as its
 //! budget allows. The *urgent* queue holds what is needed next and could not be foreseen (the experts that a router
 //! chose); it has a budget of its own, and reading ahead rests while an urgent request is read. Whatever somebody
 //! waits for in [`WeightStream::take`] is read whether or not the budgets allow it: a caller can hold as many tensors
@@ -18,6 +18,10 @@ use crate::load::{GroupTensors, ReadRequest};
 use crate::memory::{BufferPool, Lease, Memory};
 use crate::read_plan::BlockReader;
 use crate::schedule::{Lane, Schedule};
+
+/// Who reads. An expert is one short read: with two threads, the disk has the next one before the first is handed over.
+const THREADS: [(Lane, &str); 3] =
+    [(Lane::Ahead, "weights-ahead"), (Lane::Urgent, "weights-urgent"), (Lane::Urgent, "weights-urgent")];
 
 /// What a stream may use.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +88,7 @@ impl WeightStream {
             changed: Condvar::new(),
         });
         let mut stream = Self { shared, threads: Vec::new() };
-        for (lane, name) in [(Lane::Ahead, "weights-ahead"), (Lane::Urgent, "weights-urgent")] {
+        for (lane, name) in THREADS {
             let shared = stream.shared.clone();
             let thread = thread::Builder::new().name(name.into()).spawn(move || serve(&shared, lane));
             let thread =
@@ -183,7 +187,7 @@ fn serve(shared: &Arc<Shared>, lane: Lane) {
             state.stats.bytes_read += tensors.bytes_read();
             state.stats.read_time += tensors.read_time();
         }
-        state.schedule.finish(lane, result);
+        state.schedule.finish(lane, request, result);
         shared.changed.notify_all();
     }
 }
