@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use sli_tests::command::{Workplace, outcome};
+use sli_tests::command::{Workplace, json_lines, outcome};
 use sli_tests::tensors::read_file;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sli-cli");
@@ -48,6 +48,23 @@ fn only_chosen_experts_are_read() {
     assert!(few < experts, "a token chooses few experts");
     let (more, _) = run(all.len(), "all");
     assert!(more > few, "more tokens choose more of them");
+}
+
+#[test]
+fn sums_do_not_depend_on_which_thread_was_faster() {
+    // Three experts a token: two give the same sum in any order.
+    let work = Workplace::new(PROGRAM, "olmoe");
+    work.write("records.jsonl", json_lines(&work.records));
+    let hidden = |threads: usize, turn: usize| {
+        let output = format!("{threads}_{turn}");
+        outcome(work.run("records.jsonl", &output, "").env("RAYON_NUM_THREADS", threads.to_string()))
+            .printed();
+        std::fs::read(work.path(&output).join("hidden/final/part-00000.safetensors")).unwrap()
+    };
+    let alone = hidden(1, 0);
+    for turn in 0..8 {
+        assert!(hidden(4, turn) == alone, "turn {turn}: four threads give other bits than one");
+    }
 }
 
 /// Kimi K2's dimensions, in files that are holes.

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use crate::forecast::RunPlan;
 
-/// Follows a run, from its compute thread. All methods default to nothing; `()` is an observer that does not look.
+/// Follows a run, from its compute threads. All methods default to nothing; `()` is an observer that does not look.
 pub trait Observer: Debug + Send + Sync {
     /// The run is planned and will begin.
     fn planned(&self, _plan: &RunPlan) {}

@@ -55,7 +55,7 @@ struct LayerEnd<B: SliBackend> {
 pub enum Forward<B: SliBackend> {
     /// The hidden state after the layer, [tokens, hidden].
     Done(Tensor<B, 2>),
-    /// Run [`PendingExperts::apply`] for each expert, then [`Block::finish`].
+    /// Add what each expert gives with [`PendingExperts::output`], then [`Block::finish`].
     Pending(Box<PendingExperts<B>>),
 }
 

@@ -76,7 +76,7 @@ pub use linear::Linear;
 pub use mamba::MambaLayer;
 pub use mla::MlaLayer;
 pub use mlp::Mlp;
-pub use moe::{Expert, MoeLayer, PendingExperts};
+pub use moe::{Expert, ExpertOutput, MoeLayer, PendingExperts};
 pub use norm::Norm;
 pub use rope::{RopeCache, RopeTable};
 pub use sli_kernels::Precision;

@@ -1,7 +1,8 @@
 //! Mixtures of experts: route first, then run only the experts that were chosen.
 
+use std::sync::{Mutex, PoisonError};
+
 use burn::tensor::{Device, Tensor, TensorData, activation};
-use rayon::prelude::*;
 use sli_core::{ExpertSpec, MoeSpec, Result, TensorRole, Weighs};
 use sli_kernels::Precision;
 use sli_moe::{ExpertRows, Routing, route, route_to};
@@ -42,13 +43,22 @@ struct SharedExpert<B: SliBackend> {
 #[derive(Clone, Debug)]
 pub struct Expert<B: SliBackend>(Mlp<B>);
 
+/// What an expert makes of the rows of a chunk that chose it.
+#[derive(Debug)]
+pub struct ExpertOutput<B: SliBackend> {
+    /// Which of the chosen experts.
+    at: usize,
+    /// [rows, hidden]
+    rows: Tensor<B, 2>,
+}
+
 /// A chunk that waits for its experts.
 #[derive(Debug)]
 pub struct PendingExperts<B: SliBackend> {
     /// The residual stream, to which the experts' sum will be added.
     pub(crate) residual: Tensor<B, 2>,
     input: Tensor<B, 2>,
-    sum: Tensor<B, 2>,
+    sum: Mutex<Tensor<B, 2>>,
     weighs: Weighs,
     /// Who chose whom.
     pub routing: Routing,
@@ -118,6 +128,7 @@ impl<B: SliBackend> MoeLayer<B> {
             sum = B::scatter_add(sum, input.clone(), &all, &weights);
         }
         let by_expert = routing.by_expert();
+        let sum = Mutex::new(sum);
         PendingExperts { residual, input, sum, weighs: spec.router.weighs, routing, by_expert }
     }
 
@@ -186,41 +197,36 @@ impl<B: SliBackend> SharedExpert<B> {
 }
 
 impl<B: SliBackend> PendingExperts<B> {
-    /// Runs the rows that chose these experts through them and adds what comes out; nothing for those that no row chose.
-    /// Experts run side by side: a thread that has one to itself waits for nobody between its products. Sums round the
-    /// same way whenever experts are applied in the same order.
-    pub fn apply(&mut self, experts: &[(u32, Expert<B>)]) {
-        let rows_of = |index: &u32| self.by_expert.binary_search_by_key(index, |rows| rows.expert).ok();
-        let chosen = experts.iter().filter_map(|(index, expert)| Some((rows_of(index)?, expert)));
-        let chosen: Vec<_> = chosen.collect();
-        let outputs: Vec<_> =
-            chosen.par_iter().map(|(at, expert)| (*at, self.output(&self.by_expert[*at], expert))).collect();
-        // The sum is taken out while it changes, so that the backend can add in place.
-        let mut sum = std::mem::replace(&mut self.sum, Tensor::empty([0, 0], &self.input.device()));
-        for (at, output) in outputs {
-            let ExpertRows { tokens, weights, .. } = &self.by_expert[at];
-            sum = match self.weighs {
-                Weighs::Output => B::scatter_add(sum, output, tokens, weights),
-                Weighs::Input => B::scatter_add(sum, output, tokens, &vec![1.0; tokens.len()]),
-            };
-        }
-        self.sum = sum;
-    }
-
-    /// What an expert makes of the rows that chose it.
-    fn output(&self, rows: &ExpertRows, expert: &Expert<B>) -> Tensor<B, 2> {
+    /// What an expert makes of the rows that chose it; `None` when no row did.
+    pub fn output(&self, index: u32, expert: &Expert<B>) -> Option<ExpertOutput<B>> {
+        let at = self.by_expert.binary_search_by_key(&index, |rows| rows.expert).ok()?;
+        let rows = &self.by_expert[at];
         let x = B::gather(&self.input, &rows.tokens);
-        expert.0.forward(match self.weighs {
+        let rows = expert.0.forward(match self.weighs {
             Weighs::Output => x,
             Weighs::Input => {
                 let weights = TensorData::new(rows.weights.clone(), [rows.weights.len(), 1]);
                 x * Tensor::from_data(weights, &self.input.device())
             }
-        })
+        });
+        Some(ExpertOutput { at, rows })
+    }
+
+    /// Adds it to the sum of its rows. Sums round the same way whenever outputs are added in the same order.
+    pub fn add(&self, output: ExpertOutput<B>) {
+        let ExpertRows { tokens, weights, .. } = &self.by_expert[output.at];
+        let ones = || vec![1.0; tokens.len()];
+        let mut sum = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
+        // The sum is taken out while it changes, so that the backend can add in place.
+        let before = std::mem::replace(&mut *sum, Tensor::empty([0, 0], &self.input.device()));
+        *sum = match self.weighs {
+            Weighs::Output => B::scatter_add(before, output.rows, tokens, weights),
+            Weighs::Input => B::scatter_add(before, output.rows, tokens, &ones()),
+        };
     }
 
     /// The residual stream and the sum of the experts.
     pub(crate) fn into_parts(self) -> (Tensor<B, 2>, Tensor<B, 2>) {
-        (self.residual, self.sum)
+        (self.residual, self.sum.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -1,18 +1,13 @@
 //! A layer, chunk by chunk; with experts, wave by wave.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
-use sli_core::{ChunkState, Ffn, Group, LayerPart, Place, Result, Rows};
-use sli_layers::{Block, Carried, ChunkContext, Forward, LayerTensors, PendingExperts, SliBackend};
+use sli_core::{ChunkState, Ffn, LayerPart, Place, Result, Rows};
+use sli_layers::{Block, Carried, ChunkContext, Forward, SliBackend};
 use sli_moe::RouterLoad;
-use sli_weights::ReadRequest;
 
 use crate::chunks::Chunk;
 use crate::pipeline::{Pipeline, StageRun};
-
-/// A chunk that waits for its experts, with what is carried beside it.
-type Waiting<B> = (Chunk, Box<PendingExperts<B>>, Carried<B>);
 
 impl<B: SliBackend> Pipeline<'_, B> {
     /// Runs a layer, or a part of it, from chunk `done` on.
@@ -57,7 +52,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
                     Forward::Pending(pending) => waiting.push((chunk, pending, carried)),
                 }
             }
-            self.run_experts(run, &block, place, layer, &mut waiting)?;
+            self.run_experts(run, &block, place, layer, &waiting)?;
             for (chunk, pending, mut carried) in waiting {
                 if let Some(load) = &mut run.router {
                     load.add(&pending.routing);
@@ -98,35 +93,5 @@ impl<B: SliBackend> Pipeline<'_, B> {
         let mut carried = Carried::from_host(carry, device);
         let x = B::from_host(input.into_values(), width, device);
         Ok((block.forward(x, &mut carried, &context), carried))
-    }
-
-    /// Reads each expert that any waiting chunk chose, once, and applies it to all of them, a few at a time.
-    fn run_experts(
-        &mut self,
-        run: &mut StageRun,
-        block: &Block<B>,
-        place: Place,
-        layer: usize,
-        waiting: &mut [Waiting<B>],
-    ) -> Result<()> {
-        let chosen: BTreeSet<u32> = waiting
-            .iter()
-            .flat_map(|(_, pending, _)| pending.by_expert.iter().map(|rows| rows.expert))
-            .collect();
-        let requests: Vec<_> = chosen.iter().map(|e| ReadRequest::Group(place, Group::Expert(*e))).collect();
-        self.stream.enqueue_urgent(requests.iter().cloned());
-        let chosen: Vec<_> = chosen.into_iter().zip(requests).collect();
-        for together in chosen.chunks(self.plan.experts_together) {
-            let mut experts = Vec::with_capacity(together.len());
-            for (expert, request) in together {
-                let tensors = self.take(run, request)?;
-                run.expert_bytes += tensors.bytes_read();
-                experts.push((*expert, block.expert(*expert, &LayerTensors::new(layer, tensors))?));
-            }
-            for (_, pending, _) in waiting.iter_mut() {
-                pending.apply(&experts);
-            }
-        }
-        Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! Stage after stage, chunk after chunk is committed, so that a run that dies goes on where it was.
 
 mod commit;
+mod experts;
 mod head;
 mod layer;
 mod stage;
@@ -208,11 +209,15 @@ impl<B: SliBackend> Pipeline<'_, B> {
         let start = Instant::now();
         let tensors = self.stream.take(request.clone())?;
         run.wait += start.elapsed();
-        run.bytes += tensors.bytes_read();
-        run.read += tensors.read_time();
-        self.totals.bytes_read += tensors.bytes_read();
+        self.count_read(run, tensors.bytes_read(), tensors.read_time());
         self.options.observer.bytes_read(tensors.bytes_read());
         Ok(tensors)
+    }
+
+    fn count_read(&mut self, run: &mut StageRun, bytes: u64, time: Duration) {
+        run.bytes += bytes;
+        run.read += time;
+        self.totals.bytes_read += bytes;
     }
 
     /// Reads the tensors of a place that are in memory as a whole: all but the tables that are read by row.
