@@ -16,7 +16,7 @@ const GOLDEN_GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
 /// The float32 values of the tensor `name` of this shape, row-major.
 pub fn weight_values(name: &str, shape: &[usize]) -> Vec<f32> {
     let drawn = uniform(name, shape.iter().product());
-    let norm = name.ends_with(".weight") || name.ends_with(".gamma");
+    let norm = [".weight", ".gamma", ".weight_scale"].iter().any(|end| name.ends_with(end));
     match shape {
         _ if name.ends_with("A_log") => drawn.collect(),
         [] | [_] if norm => drawn.map(|v| v * 0.25 + 1.0).collect(),
@@ -70,6 +70,13 @@ fn stored_bytes(name: &str, dtype: &str, shape: &[usize]) -> Option<Vec<u8>> {
             let count = if name.ends_with("tid2eid") { 4 } else { i64::MAX };
             (0..shape.iter().product::<usize>() as i64).flat_map(|i| (i % count).to_le_bytes()).collect()
         }
+        // Four numbers 0, 1 or 2 of 2 bits each.
+        "U8" => uniform(name, shape.iter().product())
+            .map(|v| {
+                let drawn = ((v + 1.0) * 2f32.powi(23)) as u32;
+                (0..4).map(|i| (drawn / 3u32.pow(i) % 3) << (2 * i)).sum::<u32>() as u8
+            })
+            .collect(),
         _ => return None,
     })
 }
@@ -121,6 +128,7 @@ mod tests {
     /// The stored bits of a little-endian element, sign-extended.
     fn signed(element: &[u8]) -> i64 {
         match *element {
+            [a] => (a as i8).into(),
             [a, b] => i16::from_le_bytes([a, b]).into(),
             [a, b, c, d] => i32::from_le_bytes([a, b, c, d]).into(),
             _ => i64::from_le_bytes(element.try_into().unwrap()),

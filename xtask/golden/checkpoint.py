@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from weights import weight_values
+from weights import ternary_bytes, weight_values
 
 TORCH_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "I64": torch.int64}
 
@@ -46,6 +46,8 @@ def stored_tensor(name, dtype, shape):
     if dtype == "I64":
         counted = torch.arange(torch.Size(shape).numel()).reshape(shape)
         return counted % 4 if name.endswith("tid2eid") else counted
+    if dtype == "U8":
+        return torch.from_numpy(ternary_bytes(name, shape))
     return torch.from_numpy(weight_values(name, shape)).to(TORCH_DTYPES[dtype])
 
 

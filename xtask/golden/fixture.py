@@ -20,8 +20,10 @@ TENSORS = [
     ("größe.weight", "BF16", [6]),
     ("embeddings.position_ids", "I64", [1, 4]),
     ("layers.0.ffn.gate.tid2eid", "I64", [3, 2]),
+    ("model.layers.0.mlp.up_proj.weight_scale", "F32", [1]),
+    ("model.layers.0.mlp.up_proj.weight", "U8", [2, 3]),
 ]
-BITS = {"F32": torch.int32, "BF16": torch.int16, "F16": torch.int16, "I64": torch.int64}
+BITS = {"F32": torch.int32, "BF16": torch.int16, "F16": torch.int16, "I64": torch.int64, "U8": torch.int8}
 
 
 def fixture():

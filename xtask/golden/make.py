@@ -3,10 +3,14 @@
 import argparse
 import copy
 import json
+import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
+
+# Functions that are compiled on first use round elsewhere than those that are not, and need a compiler.
+os.environ["TORCHDYNAMO_DISABLE"] = "1"
 
 import torch
 import transformers
@@ -57,7 +61,7 @@ def make(name):
         precise = record_in_float64(case, model, batch)
         deviation = check_agreement(expected, precise, TOLERANCE / 4, "in float64")
         # Much more than this means a choice between experts that rounding could turn around.
-        check_agreement(expected, record.record(case, nudged(model), batch), 1e-3, "with nudged weights")
+        check_agreement(expected, record.record(case, nudged(model), batch), case.nudged_limit, "with nudged weights")
         # After the copies of the model: some models keep what their last run left, here with its gradients.
         check_every_weight_matters(model, batch, case.idle)
 

@@ -7,8 +7,10 @@ together. The rules, for the i-th element (row-major) of a tensor:
     v    = the top 24 bits of the i-th output of SplitMix64 seeded with it, as a float32 in [-1, 1)
 
     integer tensor `tid2eid` (a table of four experts)        i mod 4
-    any other integer tensor                                  i
-    at most one dimension, `.weight` or `.gamma` (a norm)     1 + v / 4
+    any other integer tensor of 64 bits                       i
+    bytes (four numbers 0, 1 or 2, in 2 bits each)            the last digits, in base 3, of the top 24 bits
+    at most one dimension, `.weight` or `.gamma` (a norm),
+      or `.weight_scale`                                      1 + v / 4
     at most one dimension, anything else (a bias)             v / 4
     `A_log` (a state space's decay, A = -exp(A_log))          v
     an embedding (`embed`, `wte`, `wpe`, `shared.weight`)     v / 2
@@ -42,6 +44,12 @@ def uniform(name, count):
     return (z >> numpy.uint64(40)).astype(numpy.float32) * numpy.float32(2.0**-23) - numpy.float32(1.0)
 
 
+def ternary_bytes(name, shape):
+    """The bytes of a tensor of numbers 0, 1 and 2: four of 2 bits each, the first in the lowest."""
+    drawn = ((uniform(name, int(numpy.prod(shape))) + numpy.float32(1.0)) * numpy.float32(2.0**23)).astype(numpy.uint32)
+    return sum(drawn // 3**i % 3 << 2 * i for i in range(4)).astype(numpy.uint8).reshape(shape)
+
+
 def amplitude(fan_in):
     """The power of two, at most 1, whose square times `fan_in` is nearest to 3 (in ratio)."""
     value = 1.0
@@ -61,7 +69,7 @@ def weight_values(name, shape):
     if name.endswith("A_log"):
         values = v
     elif len(shape) <= 1:
-        norm = name.endswith((".weight", ".gamma"))
+        norm = name.endswith((".weight", ".gamma", ".weight_scale"))
         values = v * numpy.float32(0.25) + numpy.float32(1.0 if norm else 0.0)
     elif is_embedding(name):
         values = v * numpy.float32(0.5)

@@ -29,6 +29,7 @@ pub(crate) fn inspect(command: &InspectCommand) -> Result<()> {
             "unread_config_keys": sli.unread_config_keys(),
             "layer": layer.as_ref().map(|layer| layer.spec),
             "weights": layer.as_ref().map(|layer| &layer.weights),
+            "linear_inputs": sli.spec().linear_inputs,
             "head": sli.spec().head,
         }));
     }

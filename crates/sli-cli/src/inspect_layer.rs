@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use serde_json::Value;
-use sli_core::{BlockSpec, Result, SliError};
+use sli_core::{BlockSpec, LinearInputs, Result, SliError};
 use sli_integrator::{LayerWeight, UniversalSliIntegrator};
 
 /// A layer of a model, resolved. Displays as a tree of the spec and a table of the weights.
@@ -23,8 +23,12 @@ impl<'a> Layer<'a> {
         })?;
         let all = sli.spec().stacks.iter().flat_map(|stack| &stack.layers);
         let like = all.filter(|other| *other == spec).count();
+        let inputs = match sli.spec().linear_inputs {
+            LinearInputs::Exact => "",
+            LinearInputs::EightBits => "; inputs of linear layers are rounded to 8 bits",
+        };
         let title = format!(
-            "layer {index} of {} ({}); {like} of {} layers are like it",
+            "layer {index} of {} ({}); {like} of {} layers are like it{inputs}",
             summary.architecture, summary.family, summary.num_layers
         );
         Ok(Self { title, spec, weights: sli.layer_weights(index) })

@@ -5,7 +5,7 @@
 //!   said by the `needs` of its parts.
 //! - [`weight_map`]: [`WeightMap`], where each weight lies in a checkpoint and how its layout is undone at load time.
 //! - [`tensor`]: [`HostTensor`], shared bytes with a dtype and a shape.
-//! - [`scales`]: what the elements of matrices in 8 or 4 bits are multiplied by.
+//! - [`scales`]: what the elements of matrices in 8 bits or fewer are multiplied by.
 //! - [`activation`]: what is kept of a chunk of samples between two layers, and the store that keeps it.
 //! - [`error`][]: [`SliError`].
 //!
@@ -33,7 +33,7 @@ pub mod weight_map;
 pub use activation::{ActivationStore, Carry, ChunkState, Generation, Position, Rows};
 pub use error::{Result, SliError, WeightError};
 pub use role::{Group, Part, TensorKey, TensorNeed, TensorRole};
-pub use scales::{MXFP4_GROUP, Scales, WeightFormat};
+pub use scales::{MXFP4_GROUP, Scales, TERNARY_ROWS, WeightFormat};
 pub use size::ByteSize;
 pub use spec::*;
 pub use tensor::{Dtype, HostTensor, TensorSource};

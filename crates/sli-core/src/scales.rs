@@ -10,6 +10,9 @@ use crate::tensor::{Dtype, HostTensor, f8_e4m3_to_f32};
 /// Columns that share a scale in MXFP4 (OCP Microscaling Formats, version 1.0).
 pub const MXFP4_GROUP: usize = 32;
 
+/// Rows of a matrix of ternary weights that share their bytes.
+pub const TERNARY_ROWS: usize = 4;
+
 /// What the stored elements of a matrix are multiplied by.
 #[derive(Clone, Debug)]
 pub enum Scales {
@@ -28,6 +31,14 @@ pub enum Scales {
         /// [rows, ceil(columns / 32)], u8.
         exponents: HostTensor,
     },
+    /// -1, 0 and 1 (BitNet b1.58) in 2 bits, as 0, 1 and 2. Four rows share their bytes: of `lines` rows of bytes, row `r`
+    /// is in the bits from `2 * (r / lines)` on of number `r % lines`.
+    Ternary {
+        /// Rows of the matrix.
+        rows: usize,
+        /// The number for the whole matrix.
+        scale: f32,
+    },
 }
 
 /// The values of the 4-bit floats e2m1, by their code.
@@ -35,18 +46,22 @@ const E2M1: [f32; 16] =
     [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
 
 impl Scales {
-    /// Columns of a matrix whose rows have this many elements.
-    pub fn columns_of(&self, elements: usize) -> usize {
+    /// Rows and columns of a matrix with this many rows and columns of elements.
+    pub fn matrix_shape(&self, [lines, elements]: [usize; 2]) -> [usize; 2] {
         match self {
-            Self::Blocks { .. } => elements,
-            Self::Mxfp4 { .. } => 2 * elements,
+            Self::Blocks { .. } => [lines, elements],
+            Self::Mxfp4 { .. } => [lines, 2 * elements],
+            Self::Ternary { rows, .. } => [*rows, elements],
         }
     }
 
     /// The values of a matrix of these elements: for the plain backends, which have no kernels for them.
     pub(crate) fn widened<'a>(&self, codes: &HostTensor) -> Cow<'a, [f32]> {
+        if let Self::Ternary { rows, scale } = self {
+            return widened_ternary(codes, *rows, *scale).into();
+        }
         let width = codes.shape()[1];
-        let mut out = Vec::with_capacity(codes.shape()[0] * self.columns_of(width));
+        let mut out = Vec::with_capacity(codes.matrix_shape().iter().product());
         for (row, codes) in codes.bytes().chunks_exact(width.max(1)).enumerate() {
             match self {
                 Self::Blocks { values, rows, columns } => {
@@ -62,10 +77,18 @@ impl Scales {
                         out.extend([code & 15, code >> 4].map(|code| E2M1[usize::from(code)] * scale));
                     }
                 }
+                Self::Ternary { .. } => unreachable!("its rows share bytes"),
             }
         }
         out.into()
     }
+}
+
+fn widened_ternary(codes: &HostTensor, rows: usize, scale: f32) -> Vec<f32> {
+    let lines = codes.bytes().chunks_exact(codes.shape()[1].max(1));
+    let row_bits = (0..u8::BITS).step_by(2).flat_map(|bit| lines.clone().map(move |line| (bit, line)));
+    let value = |bit, byte: u8| (f32::from(byte >> bit & 3) - 1.0) * scale;
+    row_bits.take(rows).flat_map(|(bit, line)| line.iter().map(move |byte| value(bit, *byte))).collect()
 }
 
 /// How weights are stored, for people and for choosing an arithmetic.
@@ -77,6 +100,8 @@ pub enum WeightFormat {
     Fp8Blocks,
     /// 4-bit floats with a power of two for each 32.
     Mxfp4,
+    /// -1, 0 and 1 with a scale for the whole matrix.
+    Ternary,
 }
 
 impl WeightFormat {
@@ -86,6 +111,7 @@ impl WeightFormat {
             Self::Plain(dtype) => 8 * dtype.size() as u64,
             Self::Fp8Blocks => 8,
             Self::Mxfp4 => 4,
+            Self::Ternary => 2,
         }
     }
 }
@@ -96,6 +122,7 @@ impl fmt::Display for WeightFormat {
             Self::Plain(dtype) => dtype.fmt(f),
             Self::Fp8Blocks => f.write_str("f8_e4m3 with block scales"),
             Self::Mxfp4 => f.write_str("mxfp4"),
+            Self::Ternary => f.write_str("ternary"),
         }
     }
 }
@@ -124,6 +151,15 @@ mod tests {
         let matrix = codes.with_scales(Scales::Blocks { values, rows: 2, columns: 2 });
         assert_eq!(*matrix.to_f32(), [1.0, 2.0, 10.0, 1.0, 1.0, 10.0, 6.0, 6.0, -5.0]);
         assert_eq!(matrix.matrix_shape(), [3, 3]);
+    }
+
+    #[test]
+    fn a_byte_holds_four_rows_of_ternary_values() {
+        // Five rows in two lines: 0, 2 and 4 in the first.
+        let codes = bytes(&[2, 2], Dtype::U8, &[0b00_1000, 0b01_0110, 0b0100, 0b1001]);
+        let matrix = codes.with_scales(Scales::Ternary { rows: 5, scale: 0.5 });
+        assert_eq!(matrix.matrix_shape(), [5, 2]);
+        assert_eq!(*matrix.to_f32(), [-0.5, 0.5, -0.5, 0.0, 0.5, 0.0, 0.0, 0.5, -0.5, 0.0]);
     }
 
     #[test]

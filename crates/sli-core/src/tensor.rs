@@ -107,10 +107,10 @@ impl HostTensor {
         self.scales.as_deref()
     }
 
-    /// Rows and columns of a matrix, whose elements may hold several columns each.
+    /// Rows and columns of a matrix, whose elements may hold several values each.
     pub fn matrix_shape(&self) -> [usize; 2] {
-        let elements = self.shape[1];
-        [self.shape[0], self.scales().map_or(elements, |scales| scales.columns_of(elements))]
+        let elements = [self.shape[0], self.shape[1]];
+        self.scales().map_or(elements, |scales| scales.matrix_shape(elements))
     }
 
     /// An f32 tensor that owns a copy of `values`.

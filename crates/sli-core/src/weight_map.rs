@@ -64,6 +64,13 @@ pub enum LoadOp {
         /// How many of them change places with the others.
         last: usize,
     },
+    /// To -1, 0 and 1, the nearest to each element's share of the mean magnitude, and that mean as their scale (BitNet).
+    Ternary,
+    /// Those are stored already, with a scale that they are divided by, or else multiplied.
+    TernaryCodes {
+        /// Are they divided by it?
+        divided: bool,
+    },
     /// The rows of this expert (or group), where those of `count` experts follow one another.
     ExpertRows {
         /// Experts in the stored tensor.
@@ -85,6 +92,9 @@ impl std::fmt::Display for LoadOp {
             Self::UnpermuteRope { rotary_dim, .. } => write!(f, "pairs of neighbours apart in {rotary_dim}"),
             Self::JoinRopeHalves { .. } => f.write_str("inner quarters of heads exchanged"),
             Self::LastFirst { block, last } => write!(f, "the last {last} of each {block} rows first"),
+            Self::Ternary => f.write_str("rounded to -1, 0 and 1 times the mean magnitude"),
+            Self::TernaryCodes { divided: true } => f.write_str("-1, 0 and 1 divided by the scale"),
+            Self::TernaryCodes { divided: false } => f.write_str("-1, 0 and 1 times the scale"),
             Self::ExpertRows { count } => write!(f, "the rows of this expert of {count}"),
         }
     }
@@ -102,7 +112,9 @@ impl LoadOp {
             Self::AddOne
             | Self::UnpermuteRope { .. }
             | Self::JoinRopeHalves { .. }
-            | Self::LastFirst { .. } => {}
+            | Self::LastFirst { .. }
+            | Self::Ternary
+            | Self::TernaryCodes { .. } => {}
         }
         shape
     }
@@ -235,6 +247,14 @@ impl StackMap {
     /// Maps one tensor that several layers share: it is read once and kept.
     pub fn pinned(&mut self, key: TensorKey, name: &str) -> &mut Self {
         self.insert(key, WeightSource { residency: Residency::Pinned, ..WeightSource::new(&[name], &[]) })
+    }
+
+    /// Adds a step to those of a tensor that is mapped.
+    pub fn then(&mut self, key: TensorKey, op: LoadOp) -> &mut Self {
+        for (_, source) in self.entries.iter_mut().filter(|(k, _)| *k == key) {
+            source.ops.push(op);
+        }
+        self
     }
 
     /// Says what `{layer}` stands for in each layer, where some share their weights: these are read once and kept.

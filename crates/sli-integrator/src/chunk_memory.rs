@@ -1,6 +1,6 @@
 //! Memory that the tokens of a chunk take while they are in a layer.
 
-use sli_core::{BlockSpec, ExpertSpec, Ffn, LayerPart, Mixer, ModelSpec, Residual};
+use sli_core::{BlockSpec, ExpertSpec, Ffn, LayerPart, LinearInputs, Mixer, ModelSpec, Residual};
 
 /// Tokens whose inner values an MLP holds at a time, at most.
 pub(crate) const PACKED_TOKENS: u64 = 384;
@@ -26,7 +26,7 @@ pub(crate) fn packed_floats(block: &BlockSpec, hidden: u64) -> u64 {
 
 /// f32 values that a token takes while a part of a layer computes: the residual stream with a branch's input and output,
 /// and the widest of what is between.
-pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, hidden: u64) -> u64 {
+pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, inputs: LinearInputs, hidden: u64) -> u64 {
     let mixer = match &block.mixer {
         Mixer::Attention(a) => {
             let (q, v) = (a.num_heads * a.head_dim, a.num_heads * a.value_dim);
@@ -82,7 +82,9 @@ pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, hidden: u64) ->
     let ffn = match &block.ffn {
         None => 0,
         // What is between the projections is held for some tokens at a time, see `packed_floats`.
-        Some(Ffn::Mlp(_) | Ffn::GatedMlp(_) | Ffn::ClampedGatedMlp(_)) => 0,
+        Some(Ffn::Mlp(_) | Ffn::GatedMlp(_) | Ffn::ClampedGatedMlp(_)) if inputs.is_exact() => 0,
+        Some(Ffn::Mlp(mlp) | Ffn::GatedMlp(mlp)) => 4 * mlp.intermediate_size,
+        Some(Ffn::ClampedGatedMlp(mlp)) => 6 * mlp.intermediate_size,
         Some(Ffn::SparseGatedMlp(sparse)) => 6 * sparse.mlp.intermediate_size,
         Some(Ffn::NormedGatedMlp(normed)) => 4 * normed.mlp.intermediate_size,
         Some(Ffn::XieluMlp { intermediate_size }) => 6 * intermediate_size,

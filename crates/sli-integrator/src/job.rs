@@ -80,7 +80,8 @@ impl Job<'_> {
             output: &sli.output_dir,
             hidden_dtype: self.hidden_dtype,
             stacks: if samples.decoder_input.is_some() { model.spec.stacks.len() } else { 1 },
-            factory: UniversalLayerFactory::new(self.precision, device),
+            factory: UniversalLayerFactory::new(self.precision, device)
+                .with_linear_inputs(model.spec.linear_inputs),
             stream: WeightStream::new(model.layout.clone(), stream_options)?,
             committer: Committer::new(journal, options.commit_interval, &*store),
             store,

@@ -13,9 +13,9 @@ pub struct LayerWeight {
     pub role: String,
     /// Its shape once it is loaded; matrices are [out, in].
     pub shape: Vec<usize>,
-    /// The tensor of the checkpoint that it is, or is a part of.
+    /// The tensor of the checkpoint that it is, or is a part of. Several are joined: `NAME + NAME`.
     pub stored: String,
-    /// That tensor's shape.
+    /// That tensor's shape; of several, that of all.
     pub stored_shape: Vec<usize>,
     /// Steps from the stored tensor to the needed one, first to last.
     pub steps: Vec<String>,
@@ -38,7 +38,7 @@ impl From<&Slot> for LayerWeight {
         Self {
             role: slot.need.key.to_string(),
             shape: slot.need.shape.clone(),
-            stored: slot.stored.name.clone(),
+            stored: slot.stored_names().collect::<Vec<_>>().join(" + "),
             stored_shape: slot.stored.shape.clone(),
             steps: slot.ops.iter().map(LoadOp::to_string).collect(),
         }

@@ -233,7 +233,8 @@ impl Situation<'_> {
             true => &[LayerPart::Mixers, LayerPart::FeedForward][..],
             false => &[LayerPart::Whole],
         };
-        parts.iter().map(|part| scratch_floats(block, *part, hidden)).max().unwrap_or(0)
+        let inputs = self.spec.linear_inputs;
+        parts.iter().map(|part| scratch_floats(block, *part, inputs, hidden)).max().unwrap_or(0)
     }
 
     /// Gives memory that is left over to larger waves and to the head.

@@ -1,10 +1,10 @@
 //! CPU kernels over plain slices for transformer and state-space layers.
 //!
 //! * [`linear`]: products with a weight [`Matrix`] as it is stored (floats of 32, 16, 8 and 4 bits, integers of 8 and 4
-//!   bits, with their scales). Weights are widened in registers or in a block of cache size, never as a whole.
+//!   bits and -1, 0, 1, with their scales). Weights are widened in registers or in a block of cache size, never as a whole.
 //! * [`attention`]: tile by tile with a running softmax, over packed samples.
 //! * [`chosen_attention`]: attention in which an index chooses the keys of each query ([`ChosenKeys`]).
-//! * [`rms_norm`], [`layer_norm`], [`activate`], [`gated_activation`], [`rope`], [`softmax_rows`].
+//! * [`rms_norm`], [`layer_norm`], [`activate`], [`gated_activation`], [`rope`], [`softmax_rows`], [`round_rows`].
 //! * [`selective_scan`] and [`causal_conv1d`] for state-space layers, [`delta_rule`] for linear attention.
 //! * [`RowSummary`] and [`ChannelMoments`]: what is kept of logits and activations that are not kept themselves.
 //!
@@ -49,6 +49,7 @@ mod packed;
 mod parallel;
 mod product;
 mod rope;
+mod round_rows;
 mod rows;
 mod scan;
 mod scratch;
@@ -71,6 +72,7 @@ pub use moments::ChannelMoments;
 pub use norm::{add, add_rms_norm, layer_norm, rms_norm};
 pub use product::Precision;
 pub use rope::rope;
+pub use round_rows::round_rows;
 pub use rows::{gather_rows, lead_heads, scatter_add_rows};
 pub use scan::{SelectiveScan, selective_scan};
 pub use scratch::SCRATCH_BYTES;

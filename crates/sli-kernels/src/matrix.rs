@@ -4,7 +4,9 @@ use std::fmt;
 
 use half::{bf16, f16};
 
-use crate::formats::{Always, Fp8Rows, Int4, Int8Rows, Mxfp4, NibbleRows, Nvfp4, PlainRows, Rows};
+use crate::formats::{
+    Always, Fp8Rows, Int4, Int8Rows, Mxfp4, NibbleRows, Nvfp4, PER_BYTE, PlainRows, Rows, TernaryRows,
+};
 
 /// A weight matrix of `rows` (outputs) by `columns` (inputs), row-major, as stored.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +80,14 @@ pub enum Format<'a> {
         scales: &'a [u8],
         /// A scale for the whole matrix.
         global_scale: f32,
+    },
+    /// -1, 0 and 1 with a scale for the whole matrix, `w = (code - 1) * scale`, in 2 bits.
+    Ternary {
+        /// `[lines, columns]` where `lines = ceil(rows / 4)`: row `r` is in the bits from `2 * (r / lines)` on of the
+        /// bytes of line `r % lines`.
+        codes: &'a [u8],
+        /// A scale for the whole matrix.
+        scale: f32,
     },
 }
 
@@ -176,6 +186,7 @@ impl Matrix<'_> {
                 length("codes", rows, columns.div_ceil(2), codes.len())?;
                 length("scales", rows, columns.div_ceil(Nvfp4::GROUP), scales.len())
             }
+            Format::Ternary { codes, .. } => length("codes", rows.div_ceil(PER_BYTE), columns, codes.len()),
         }
     }
 
@@ -234,6 +245,9 @@ impl Matrix<'_> {
             }
             Format::Nvfp4 { codes, scales, global_scale } => {
                 with.run(NibbleRows { codes, columns, groups: Nvfp4 { scales, global_scale } })
+            }
+            Format::Ternary { codes, scale } => {
+                with.run(TernaryRows { codes, scale, rows: self.rows, columns })
             }
         }
     }

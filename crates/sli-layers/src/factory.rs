@@ -1,7 +1,7 @@
 //! The one place where layers are made.
 
 use burn::tensor::Device;
-use sli_core::{BlockSpec, EmbeddingSpec, HeadSpec, LayerPart, Result, StackSpec};
+use sli_core::{BlockSpec, EmbeddingSpec, HeadSpec, LayerPart, LinearInputs, Result, StackSpec};
 use sli_kernels::Precision;
 
 use crate::backend::SliBackend;
@@ -15,13 +15,19 @@ use crate::tensors::LayerTensors;
 #[derive(Clone, Debug)]
 pub struct UniversalLayerFactory<B: SliBackend> {
     precision: Precision,
+    linear_inputs: LinearInputs,
     device: Device<B>,
 }
 
 impl<B: SliBackend> UniversalLayerFactory<B> {
     /// A factory for layers on `device` whose matrix products round their inputs as `precision` says.
     pub fn new(precision: Precision, device: Device<B>) -> Self {
-        Self { precision, device }
+        Self { precision, linear_inputs: LinearInputs::Exact, device }
+    }
+
+    /// The same for a model whose blocks round the inputs of their linear layers.
+    pub fn with_linear_inputs(self, linear_inputs: LinearInputs) -> Self {
+        Self { linear_inputs, ..self }
     }
 
     /// Where the layers live.
@@ -41,8 +47,9 @@ impl<B: SliBackend> UniversalLayerFactory<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn block(&self, spec: &BlockSpec, part: LayerPart, tensors: &LayerTensors) -> Result<Block<B>> {
-        Block::new(spec, part, tensors, self.precision, &self.device)
+    pub fn block(&self, spec: &BlockSpec, part: LayerPart, tensors: LayerTensors) -> Result<Block<B>> {
+        let tensors = tensors.with_linear_inputs(self.linear_inputs);
+        Block::new(spec, part, &tensors, self.precision, &self.device)
     }
 
     /// What follows the last layer.

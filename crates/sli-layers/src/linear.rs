@@ -1,7 +1,7 @@
 //! y = x W^T + b, with the weight as the backend keeps it.
 
 use burn::tensor::{Device, Tensor};
-use sli_core::{Result, TensorRole};
+use sli_core::{LinearInputs, Result, TensorRole};
 use sli_kernels::Precision;
 
 use crate::backend::{SliBackend, vector};
@@ -12,6 +12,7 @@ use crate::tensors::LayerTensors;
 pub struct Linear<B: SliBackend> {
     pub(crate) weight: B::Matrix,
     pub(crate) bias: Option<Tensor<B, 1>>,
+    inputs: LinearInputs,
 }
 
 impl<B: SliBackend> Linear<B> {
@@ -28,11 +29,26 @@ impl<B: SliBackend> Linear<B> {
     ) -> Result<Self> {
         let weight = B::load_matrix(tensors.weight(role)?, precision, device);
         let bias = tensors.bias_if(role, bias)?.map(|bias| vector(bias, device));
-        Ok(Self { weight, bias })
+        Ok(Self { weight, bias, inputs: tensors.linear_inputs })
     }
 
     /// [tokens, in] -> [tokens, out].
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        B::matrix_product(x, &self.weight, self.bias.as_ref())
+        match self.inputs {
+            LinearInputs::Exact => B::matrix_product(x, &self.weight, self.bias.as_ref()),
+            LinearInputs::EightBits => {
+                let (x, scales) = B::round_rows(x);
+                let y = B::matrix_product(x, &self.weight, None) / scales;
+                match &self.bias {
+                    Some(bias) => y + bias.clone().unsqueeze(),
+                    None => y,
+                }
+            }
+        }
+    }
+
+    /// Is it nothing but a product and a bias?
+    pub(crate) fn is_exact(&self) -> bool {
+        self.inputs.is_exact()
     }
 }

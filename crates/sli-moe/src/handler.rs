@@ -223,8 +223,9 @@ fn parameters_per_expert(block: &BlockSpec, moe: &MoeSpec, hidden: usize) -> Res
 #[cfg(test)]
 mod tests {
     use sli_core::{
-        Activation, AttentionSpec, Dtype, EmbeddingSpec, ExpertSpec, Family, Mask, Mixer, MlpSpec, NormSpec,
-        PositionSpec, ProjectionBias, Residual, RouterSpec, SharedExpertSpec, StackKind, StackSpec,
+        Activation, AttentionSpec, Dtype, EmbeddingSpec, ExpertSpec, Family, LinearInputs, Mask, Mixer,
+        MlpSpec, NormSpec, PositionSpec, ProjectionBias, Residual, RouterSpec, SharedExpertSpec, StackKind,
+        StackSpec,
     };
 
     use super::*;
@@ -275,6 +276,7 @@ mod tests {
             head: None,
             max_length: None,
             decoder_start: None,
+            linear_inputs: LinearInputs::Exact,
         }
     }
 

@@ -6,6 +6,7 @@ use sli_core::{Family, ModelSpec, Result, WeightMap};
 use crate::check::check;
 use crate::config::HfConfig;
 use crate::quantization::fp8_block;
+use crate::ternary::make_ternary;
 
 /// An architecture: the names by which configs call it, and how such a config becomes a spec.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +57,7 @@ impl Architecture {
         check(&spec, config)?;
         let mut weights = (self.weights)(config, &spec)?;
         weights.fp8_block = fp8_block(config)?;
+        make_ternary(&mut spec, &mut weights, config)?;
         Ok((spec, weights))
     }
 }

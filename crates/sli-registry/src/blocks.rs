@@ -1,8 +1,9 @@
 //! Pieces of specs that several architectures share.
 
 use sli_core::{
-    Activation, AttentionSpec, BlockSpec, EmbeddingSpec, Family, Ffn, HeadSpec, Mask, Mixer, ModelSpec,
-    NormSpec, PositionSpec, Positions, ProjectionBias, QkNorm, Residual, Result, RopeScaling, StackSpec,
+    Activation, AttentionSpec, BlockSpec, EmbeddingSpec, Family, Ffn, HeadSpec, LinearInputs, Mask, Mixer,
+    ModelSpec, NormSpec, PositionSpec, Positions, ProjectionBias, QkNorm, Residual, Result, RopeScaling,
+    StackSpec,
 };
 
 use crate::config::HfConfig;
@@ -78,6 +79,7 @@ pub(crate) fn model(stacks: Vec<StackSpec>, head: Option<HeadSpec>, max_length: 
         head,
         max_length,
         decoder_start: None,
+        linear_inputs: LinearInputs::Exact,
     }
 }
 

@@ -41,6 +41,7 @@ mod quantization;
 mod registry;
 mod rope;
 mod taxonomy;
+mod ternary;
 mod windows;
 
 pub use arch::ARCHITECTURES;

@@ -5,7 +5,7 @@ use sli_core::Result;
 use crate::config::HfConfig;
 
 /// The methods of `quantization_config` whose checkpoints are read as they are. Others change names and layouts.
-fn section(config: &HfConfig, method: &str) -> Result<Option<HfConfig>> {
+pub(crate) fn section(config: &HfConfig, method: &str) -> Result<Option<HfConfig>> {
     let Some(section) = config.section("quantization_config")? else { return Ok(None) };
     if !section.has("quant_method") || section.str("quant_method")? != method {
         return Ok(None);

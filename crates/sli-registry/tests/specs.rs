@@ -71,6 +71,9 @@ fn told(spec: &ModelSpec, weights: &WeightMap) -> String {
     let (max_length, start) = (spec.max_length, spec.decoder_start);
     let _ =
         writeln!(text, "max_length {max_length:?}, decoder_start {start:?}, prefixes {:?}", weights.prefixes);
+    if !spec.linear_inputs.is_exact() {
+        let _ = writeln!(text, "inputs of linear layers {}", json(&spec.linear_inputs));
+    }
     for (s, stack) in spec.stacks.iter().enumerate() {
         let _ = writeln!(text, "\nstack {s}: {}, hidden size {}", json(&stack.kind), stack.hidden_size);
         let _ = writeln!(text, "embedding {}", json(&stack.embedding));

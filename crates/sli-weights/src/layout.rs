@@ -60,7 +60,7 @@ impl Layout {
                 let stored = stored.ok_or_else(|| wanted(source.names[0].clone()))?;
                 let find_rest = |name: &String| names.find(name).cloned().ok_or_else(|| wanted(name.clone()));
                 let rest = source.rest.iter().map(find_rest).collect::<Result<_, _>>()?;
-                let scales = scales_name(stored).and_then(|name| names.find(&name));
+                let scales = scales_name(stored, &source.ops).and_then(|name| names.find(&name));
                 let expert = need.key.role.expert();
                 let scales = scales
                     .map(|scales| ScaleSlot::new(stored, scales.clone(), map.fp8_block, expert, &source.ops));

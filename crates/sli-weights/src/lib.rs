@@ -62,6 +62,7 @@ mod schedule;
 mod slab;
 mod slot;
 mod stream;
+mod ternary;
 mod view;
 
 pub use checkpoint::{Checkpoint, StoredTensor, WeightFile};

@@ -1,9 +1,11 @@
-//! The scales that lie beside the codes of a matrix in 8 or 4 bits.
+//! The scales that lie beside the codes of a matrix in 8 bits or fewer.
 
 use std::ops::Range;
 
 use bytes::Bytes;
-use sli_core::{Dtype, HostTensor, LoadOp, MXFP4_GROUP, Result, Scales, WeightError};
+use sli_core::{
+    Dtype, HostTensor, LoadOp, MXFP4_GROUP, Result, Scales, TERNARY_ROWS, WeightError, WeightFormat,
+};
 
 use crate::checkpoint::StoredTensor;
 use crate::header::StoredDtype;
@@ -29,6 +31,8 @@ enum Packing {
     Blocks([usize; 2]),
     /// Two codes a byte, a scale for each 32 columns of a row.
     Mxfp4,
+    /// Four rows a byte, one number for the whole matrix.
+    Ternary { divided: bool },
 }
 
 /// Columns of MXFP4 that share a byte of codes.
@@ -39,7 +43,10 @@ const MXFP4_CODES: &str = "_blocks";
 const MXFP4_SCALES: &str = "_scales";
 
 /// The name of the scales that a stored tensor may have.
-pub(crate) fn scales_name(stored: &StoredTensor) -> Option<String> {
+pub(crate) fn scales_name(stored: &StoredTensor, ops: &[LoadOp]) -> Option<String> {
+    if ops.iter().any(|op| matches!(op, LoadOp::TernaryCodes { .. })) {
+        return Some(format!("{}_scale", stored.name));
+    }
     match stored.dtype {
         StoredDtype::Known(Dtype::F8E4m3) => Some(format!("{}_scale_inv", stored.name)),
         StoredDtype::Known(Dtype::U8) => {
@@ -53,8 +60,8 @@ impl ScaleSlot {
     /// Joins codes and scales. `block` are the rows and columns of a block of 8-bit codes.
     ///
     /// # Errors
-    /// [`WeightError::Shape`] when there is not one scale for each block or group, [`WeightError::Dtype`] when they are
-    /// stored as something else than scales are.
+    /// [`WeightError::Shape`] when there is not one scale for each block or group, [`WeightError::Dtype`] when they or
+    /// the codes are stored as something else than scales and codes are.
     pub(crate) fn new(
         codes: &StoredTensor,
         scales: StoredTensor,
@@ -63,13 +70,18 @@ impl ScaleSlot {
         ops: &[LoadOp],
     ) -> Result<Self> {
         let name = scales.name.clone();
-        let is_mxfp4 = codes.dtype == StoredDtype::Known(Dtype::U8);
-        let dtype = match scales.dtype {
-            StoredDtype::Known(dtype @ Dtype::U8) if is_mxfp4 => dtype,
-            StoredDtype::Known(dtype @ (Dtype::F32 | Dtype::Bf16)) if !is_mxfp4 => dtype,
-            other => return Err(WeightError::Dtype { name, dtype: other.to_string() }.into()),
-        };
-        let (packing, shape) = if is_mxfp4 {
+        let ternary = ops.iter().find_map(|op| match op {
+            LoadOp::TernaryCodes { divided } => Some(Packing::Ternary { divided: *divided }),
+            _ => None,
+        });
+        let are_bytes = codes.dtype == StoredDtype::Known(Dtype::U8);
+        let (packing, shape) = if let Some(ternary) = ternary {
+            if !are_bytes {
+                let (name, dtype) = (codes.name.clone(), codes.dtype.to_string());
+                return Err(WeightError::Dtype { name, dtype }.into());
+            }
+            (ternary, vec![1])
+        } else if are_bytes {
             (Packing::Mxfp4, codes.shape[..codes.shape.len().saturating_sub(1)].to_vec())
         } else {
             let first = codes.shape.len().saturating_sub(2);
@@ -81,6 +93,14 @@ impl ScaleSlot {
                 *size = size.div_ceil(*block);
             }
             (Packing::Blocks(sizes), shape)
+        };
+        let dtype = match (scales.dtype, packing) {
+            (StoredDtype::Known(dtype @ Dtype::U8), Packing::Mxfp4) => dtype,
+            (
+                StoredDtype::Known(dtype @ (Dtype::F32 | Dtype::Bf16)),
+                Packing::Blocks(_) | Packing::Ternary { .. },
+            ) => dtype,
+            (other, _) => return Err(WeightError::Dtype { name, dtype: other.to_string() }.into()),
         };
         if scales.shape != shape || codes.shape.len() < 2 {
             return Err(WeightError::Shape { name, found: scales.shape, expected: shape }.into());
@@ -105,23 +125,31 @@ impl ScaleSlot {
     /// The shape in which the values would be stored.
     pub(crate) fn value_shape(&self, stored: &[usize]) -> Vec<usize> {
         let mut shape = self.code_shape(stored);
-        if let (Packing::Mxfp4, Some(columns)) = (self.packing, shape.last_mut()) {
-            *columns *= PER_BYTE;
+        match (self.packing, shape.as_mut_slice()) {
+            (Packing::Mxfp4, [.., columns]) => *columns *= PER_BYTE,
+            (Packing::Ternary { .. }, [rows, ..]) => *rows *= TERNARY_ROWS,
+            _ => {}
         }
         shape
     }
 
     /// From the shape of values to that of codes.
     pub(crate) fn values_to_codes(&self, mut values: Vec<usize>) -> Vec<usize> {
-        if let (Packing::Mxfp4, Some(columns)) = (self.packing, values.last_mut()) {
-            *columns /= PER_BYTE;
+        match (self.packing, values.as_mut_slice()) {
+            (Packing::Mxfp4, [.., columns]) => *columns /= PER_BYTE,
+            (Packing::Ternary { .. }, [rows, ..]) => *rows /= TERNARY_ROWS,
+            _ => {}
         }
         values
     }
 
-    /// Is it MXFP4?
-    pub(crate) fn is_mxfp4(&self) -> bool {
-        self.packing == Packing::Mxfp4
+    /// What codes and scales together are.
+    pub(crate) fn format(&self) -> WeightFormat {
+        match self.packing {
+            Packing::Blocks(_) => WeightFormat::Fp8Blocks,
+            Packing::Mxfp4 => WeightFormat::Mxfp4,
+            Packing::Ternary { .. } => WeightFormat::Ternary,
+        }
     }
 
     /// Bytes of the scales once they are loaded for a view of so many rows and columns of codes.
@@ -129,6 +157,7 @@ impl ScaleSlot {
         match self.packing {
             Packing::Blocks([_, block]) => rows * columns.div_ceil(block) * size_of::<f32>(),
             Packing::Mxfp4 => rows * columns.div_ceil(MXFP4_GROUP / PER_BYTE),
+            Packing::Ternary { .. } => 0,
         }
     }
 
@@ -150,6 +179,10 @@ impl ScaleSlot {
             }
             (Packing::Mxfp4, false) => MXFP4_GROUP / PER_BYTE,
             (Packing::Mxfp4, true) => return Err("a matrix of 4-bit floats cannot be turned".into()),
+            (Packing::Ternary { .. }, _) if view.axis(0).len() == self.matrix[0] && view.is_in_order() => {
+                columns.len()
+            }
+            (Packing::Ternary { .. }, _) => return Err("rows of ternary weights share bytes".into()),
         };
         let [height, width] = self.matrix;
         let first = if turned { columns[0] / width % height } else { columns[0] % width };
@@ -174,6 +207,13 @@ impl ScaleSlot {
                 }
             }
             Packing::Mxfp4 => exponents(read.to_vec(), height),
+            Packing::Ternary { divided } => {
+                let scale = widened(self.dtype, read).first().copied().unwrap_or(1.0);
+                Scales::Ternary {
+                    rows: height * TERNARY_ROWS,
+                    scale: if divided { 1.0 / scale } else { scale },
+                }
+            }
         }
     }
 
@@ -188,6 +228,8 @@ impl ScaleSlot {
                 Scales::Blocks { values: HostTensor::from_vec(values, shape), rows: 1, columns: run }
             }
             Packing::Mxfp4 => exponents(self.picked(read, view, [1, run], run), rows),
+            // Only whole matrices have a run.
+            Packing::Ternary { .. } => self.as_stored(read),
         }
     }
 

@@ -13,6 +13,7 @@ use crate::header::StoredDtype;
 use crate::memory::Memory;
 use crate::read_plan::FileRange;
 use crate::scales::ScaleSlot;
+use crate::ternary;
 use crate::view::View;
 
 /// A needed tensor, found in the checkpoint and checked against it.
@@ -83,22 +84,30 @@ impl Slot {
     }
 
     /// The dtype of the tensor once it is loaded: as stored, but for f64 (rounded) and norms whose weight is stored
-    /// as an offset from one (exact); both become f32.
+    /// as an offset from one (exact), which become f32, and for what is rounded to codes.
     pub fn dtype(&self) -> Dtype {
-        if self.is_converted() { Dtype::F32 } else { self.stored_dtype }
+        match self.conversion() {
+            Conversion::None => self.stored_dtype,
+            Conversion::Widened | Conversion::PlusOne => Dtype::F32,
+            Conversion::Ternary => Dtype::U8,
+        }
     }
 
     /// Bytes of the tensor once it is loaded.
     pub fn bytes(&self) -> usize {
-        self.code_shape().iter().product::<usize>() * self.dtype().size()
+        let shape = match self.conversion() {
+            Conversion::Ternary => ternary::code_shape(&self.need.shape),
+            _ => self.code_shape(),
+        };
+        shape.iter().product::<usize>() * self.dtype().size()
     }
 
-    /// How the weights are stored.
+    /// How the weights are held once they are loaded.
     pub fn format(&self) -> WeightFormat {
-        match &self.scales {
-            Some(scales) if scales.is_mxfp4() => WeightFormat::Mxfp4,
-            Some(_) => WeightFormat::Fp8Blocks,
-            None => WeightFormat::Plain(self.dtype()),
+        match (&self.scales, self.conversion()) {
+            (Some(scales), _) => scales.format(),
+            (None, Conversion::Ternary) => WeightFormat::Ternary,
+            (None, _) => WeightFormat::Plain(self.dtype()),
         }
     }
 
@@ -109,18 +118,27 @@ impl Slot {
         shape.iter().product()
     }
 
+    /// The name of the stored tensor; of several that are joined, those of all.
+    pub fn stored_names(&self) -> impl Iterator<Item = &str> {
+        let rest = self.rest.iter().map(|stored| stored.name.as_str());
+        std::iter::once(self.stored.name.as_str()).chain(rest)
+    }
+
     /// The names of the stored tensors that it needs.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let scales = self.scales.as_ref().map(|scales| scales.stored.name.as_str());
-        let rest = self.rest.iter().map(|stored| stored.name.as_str());
-        std::iter::once(self.stored.name.as_str()).chain(rest).chain(scales)
+        self.stored_names().chain(scales)
     }
 
     /// The slot of some rows of the tensor only.
     ///
     /// # Errors
-    /// [`SliError::Usage`] when the tensor has fewer rows, or none are meant.
+    /// [`SliError::Usage`] when the tensor has fewer rows, none are meant, or only all of them together can be loaded.
     pub fn rows(&self, rows: Range<usize>) -> Result<Self> {
+        if self.format() == WeightFormat::Ternary {
+            let name = &self.stored.name;
+            return Err(SliError::Usage(format!("rows of tensor '{name}', which is loaded as a whole")));
+        }
         let count = self.rows.len();
         if rows.is_empty() || rows.end > count {
             let name = &self.stored.name;
@@ -160,8 +178,8 @@ impl Slot {
         if !self.is_in_order() || !self.range.start.is_multiple_of(self.stored_dtype.size() as u64) {
             copies.push(elements * self.stored_dtype.size());
         }
-        if self.is_converted() {
-            copies.push(elements * size_of::<f32>());
+        if self.conversion() != Conversion::None {
+            copies.push(self.bytes());
         }
         if let (Some(scales), [rows, columns]) = (&self.scales, shape.as_slice()) {
             copies.push(scales.bytes(*rows, *columns));
@@ -212,7 +230,7 @@ impl Slot {
     /// Where each row starts, in bytes from the start of [`Slot::range`]. `None` when rows do not lie in one piece, or
     /// not with all that they need.
     pub(crate) fn row_starts(&self) -> Option<Vec<usize>> {
-        if self.scales.is_some() || !self.rest.is_empty() {
+        if self.scales.is_some() || !self.rest.is_empty() || self.conversion() == Conversion::Ternary {
             return None;
         }
         let starts = self.view().ok()?.row_starts()?;
@@ -221,10 +239,12 @@ impl Slot {
 
     /// A tensor of whole rows, stored like this slot, with the values that are needed.
     pub(crate) fn converted(&self, rows: HostTensor, memory: &mut Memory) -> HostTensor {
-        if !self.is_converted() {
-            return rows;
-        }
-        let offset = if self.adds_one() { 1.0 } else { 0.0 };
+        let offset = match self.conversion() {
+            Conversion::None => return rows,
+            Conversion::Ternary => return ternary::rounded(&rows, memory),
+            Conversion::Widened => 0.0,
+            Conversion::PlusOne => 1.0,
+        };
         let bytes = rows.len() * size_of::<f32>();
         let mut out = memory.buffer(bytes);
         let values = bytemuck::cast_slice_mut::<u8, f32>(&mut out[..bytes]);
@@ -234,16 +254,20 @@ impl Slot {
         HostTensor::new(Dtype::F32, rows.shape().to_vec(), out.into_bytes().slice(..bytes))
     }
 
-    /// Does a loaded tensor have other values than the stored one?
-    fn is_converted(&self) -> bool {
-        self.stored_dtype == Dtype::F64 || self.adds_one()
+    /// What becomes of the stored values.
+    fn conversion(&self) -> Conversion {
+        if self.ops.contains(&LoadOp::Ternary) {
+            Conversion::Ternary
+        } else if self.ops.contains(&LoadOp::AddOne) {
+            Conversion::PlusOne
+        } else if self.stored_dtype == Dtype::F64 {
+            Conversion::Widened
+        } else {
+            Conversion::None
+        }
     }
 
-    fn adds_one(&self) -> bool {
-        self.ops.contains(&LoadOp::AddOne)
-    }
-
-    /// The shape of the elements once they are loaded: the needed one, but that a byte may hold two columns.
+    /// The shape of the elements as they are stored: the needed one, but that a byte may hold several values.
     fn code_shape(&self) -> Vec<usize> {
         let shape = self.need.shape.clone();
         self.scales.as_ref().map_or(shape.clone(), |scales| scales.values_to_codes(shape))
@@ -288,6 +312,18 @@ impl Slot {
         }
         Ok(if self.rows.len() == num_rows(&self.whole) { view } else { view.rows(self.rows.clone()) })
     }
+}
+
+/// What a loaded tensor has other values by than the stored one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Conversion {
+    None,
+    /// To f32.
+    Widened,
+    /// To f32 and plus one.
+    PlusOne,
+    /// To -1, 0 and 1 times one number.
+    Ternary,
 }
 
 /// Gives the first of several tensors the shape of all, row after row.

@@ -105,7 +105,7 @@ impl View {
                 }
                 self.reorder_rows(expert * rows..(expert + 1) * rows);
             }
-            LoadOp::AddOne => {}
+            LoadOp::AddOne | LoadOp::Ternary | LoadOp::TernaryCodes { .. } => {}
         }
         Ok(self)
     }
@@ -314,7 +314,7 @@ mod tests {
                     let each = self.shape[0] / count;
                     self.rows(&(expert * each..(expert + 1) * each).collect::<Vec<_>>())
                 }
-                LoadOp::AddOne => self.clone(),
+                LoadOp::AddOne | LoadOp::Ternary | LoadOp::TernaryCodes { .. } => self.clone(),
             }
         }
     }

@@ -78,6 +78,8 @@ fn tensors_that_are_stored_apart_are_joined() {
     tensors.retain(|tensor| tensor.name != "0.gate.weight");
     let (_directory, checkpoint) = common::checkpoint(&tensors);
     let layout = Layout::new(&checkpoint, &spec, &map).unwrap();
+    let slot = layout.slot(LAYER, TensorRole::MlpGate.weight()).unwrap();
+    assert_eq!(slot.stored_names().collect::<Vec<_>>(), ["1.first", "1.second", "1.third"]);
     let loaded = layout.load_groups(LAYER, WHOLE).unwrap();
     let gate = loaded.require(TensorRole::MlpGate.weight()).unwrap();
     assert_eq!(gate.elements::<f32>(), (4..16).map(|value| value as f32).collect::<Vec<_>>());

@@ -54,6 +54,8 @@ class Case:
     """Tokens of each sample."""
     inserted: tuple = ()
     """For each sample, `(position, token)` pairs that replace what was drawn."""
+    nudged_limit: float = 1e-3
+    """How far outputs may move, of their largest magnitude, when every weight is off by one part in 100000."""
     same_in_transformers: bool = True
     """Whether transformers reads config_legacy.json."""
 

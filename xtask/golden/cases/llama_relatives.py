@@ -11,6 +11,43 @@ def relative(model, arguments, **details):
     return Case("Llama", model, arguments, **details)
 
 
+def quantized(linear_class, mode):
+    """How linear layers with ternary weights are stored."""
+    return {
+        "quantization_config": {
+            "quant_method": "bitnet",
+            "linear_class": linear_class,
+            "quantization_mode": mode,
+        }
+    }
+
+
+def packed(arguments):
+    """The tensors of linear layers whose ternary weights are stored four rows a byte."""
+    hidden, inner = arguments["hidden_size"], arguments["intermediate_size"]
+    keys = hidden * arguments["num_key_value_heads"] // arguments["num_attention_heads"]
+    shapes = {
+        "self_attn.q_proj": (hidden, hidden),
+        "self_attn.k_proj": (keys, hidden),
+        "self_attn.v_proj": (keys, hidden),
+        "self_attn.o_proj": (hidden, hidden),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+    }
+    tensors = {}
+    for layer in range(arguments["num_hidden_layers"]):
+        for name, (rows, columns) in shapes.items():
+            tensors[f"model.layers.{layer}.{name}.weight"] = ("U8", (rows // 4, columns))
+            tensors[f"model.layers.{layer}.{name}.weight_scale"] = ("F32", (1,))
+    return tensors
+
+
+# Few values, so that rounding in another order turns none of them to the next whole number.
+TERNARY = RMS | {"num_hidden_layers": 2}
+# What becomes of that where every weight is off.
+STEPS = 0.05
+
 CASES = {
     "stablelm": relative(
         "StableLmForCausalLM",
@@ -148,6 +185,23 @@ CASES = {
         legacy={"qk_norm": True, "post_norm": False, "mlp_bias": False},
     ),
     "bitnet": relative("BitNetForCausalLM", RMS),
+    "bitnet_online": relative(
+        "BitNetForCausalLM", TERNARY | quantized("autobitlinear", "online"), nudged_limit=STEPS, lengths=(7, 4)
+    ),
+    "bitnet_packed": relative(
+        "BitNetForCausalLM",
+        TERNARY | quantized("autobitlinear", "offline"),
+        added=packed(TERNARY),
+        nudged_limit=STEPS,
+        lengths=(7, 4),
+    ),
+    "llama_ternary": relative(
+        "LlamaForCausalLM",
+        TERNARY | quantized("bitlinear", "offline"),
+        added=packed(TERNARY),
+        nudged_limit=STEPS,
+        lengths=(7, 4),
+    ),
     "minicpm3": relative(
         "MiniCPM3ForCausalLM",
         DECODER

@@ -15,6 +15,7 @@ mod embedding;
 mod ffn;
 mod head;
 mod hyper;
+mod linear;
 mod mla;
 mod moe;
 mod norm;
@@ -42,6 +43,7 @@ pub use embedding::{EmbeddingSpec, Narrow, Positions, Streams};
 pub use ffn::{Activation, ClampedMlpSpec, Ffn, MlpSpec, NormedMlpSpec, SparseMlpSpec};
 pub use head::{HeadSpec, HeadTransform};
 pub use hyper::HyperSpec;
+pub use linear::LinearInputs;
 pub use mla::{IndexerSpec, MlaSpec};
 pub use moe::{
     ExpertGroups, ExpertSpec, MoeSpec, RouterInput, RouterNetwork, RouterSpec, Scoring, SharedExpertSpec,
@@ -133,6 +135,9 @@ pub struct ModelSpec {
     pub max_length: Option<usize>,
     /// The token a decoder starts with, in encoder-decoders.
     pub decoder_start: Option<u32>,
+    /// How the inputs of the linear layers in its blocks are rounded.
+    #[serde(default, skip_serializing_if = "LinearInputs::is_exact")]
+    pub linear_inputs: LinearInputs,
 }
 
 impl ModelSpec {

@@ -175,7 +175,8 @@ impl WorkCounter<'_> {
                 true => attention_flops(block, self.samples, stack),
                 false => 0,
             },
-            touched_floats: tokens * scratch_floats(block, part, spec.hidden_size as u64),
+            touched_floats: tokens
+                * scratch_floats(block, part, self.model.spec.linear_inputs, spec.hidden_size as u64),
             ..Work::default()
         };
         if let Some(Ffn::Moe(moe)) = &block.ffn {

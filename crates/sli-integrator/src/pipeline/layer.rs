@@ -21,8 +21,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
     ) -> Result<()> {
         let (place, spec) = (Place::Layer { stack, layer }, &self.model.spec.stacks[stack]);
         let tensors = self.take_dense(run, layer)?;
-        let block = self.factory.block(&spec.layers[layer], part, &tensors)?;
-        drop(tensors);
+        let block = self.factory.block(&spec.layers[layer], part, tensors)?;
         let wave_tokens = match &spec.layers[layer].ffn {
             Some(Ffn::Moe(moe)) => {
                 run.router

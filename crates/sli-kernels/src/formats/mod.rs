@@ -8,6 +8,7 @@ mod mxfp4;
 mod nibble;
 mod nvfp4;
 mod plain;
+mod ternary;
 
 pub(crate) use fp8::Fp8Rows;
 pub(crate) use int4::Int4;
@@ -16,10 +17,12 @@ pub(crate) use mxfp4::Mxfp4;
 pub(crate) use nibble::NibbleRows;
 pub(crate) use nvfp4::Nvfp4;
 pub(crate) use plain::PlainRows;
+pub(crate) use ternary::{PER_BYTE, TernaryRows};
 
 use crate::product::{Arithmetic, F};
 
-/// Where the values of a matrix are: row `r` begins `r * pitch` bytes after `start`, and values take `bits` each.
+/// Where the values of a matrix are: row `r` begins `r * pitch` bytes after `start`, and values take `bits` each. Where
+/// several rows share their bytes, this holds for the first of them.
 #[derive(Clone, Copy)]
 pub(crate) struct Storage {
     pub(crate) start: *const u8,

@@ -26,8 +26,8 @@ pub(crate) struct Stored {
     block: (usize, usize),
 }
 
-pub(crate) const KINDS: [&str; 10] =
-    ["f32", "bf16", "f16", "fp8", "int8", "int8 zero", "int4", "int4 zero", "mxfp4", "nvfp4"];
+pub(crate) const KINDS: [&str; 11] =
+    ["f32", "bf16", "f16", "fp8", "int8", "int8 zero", "int4", "int4 zero", "mxfp4", "nvfp4", "ternary"];
 
 impl Stored {
     /// Random values of a few units; `group` is the length of a run for formats that have one.
@@ -78,6 +78,10 @@ impl Stored {
             "nvfp4" => {
                 Format::Nvfp4 { codes: self.nibbles(), scales: &self.scale_codes, global_scale: 0.003 }
             }
+            "ternary" => {
+                let codes = &self.bytes[..self.rows.div_ceil(4) * self.columns];
+                Format::Ternary { codes, scale: 0.3 }
+            }
             _ => Format::Int4 { codes: self.nibbles(), scales: &self.scales, zero_points, group },
         };
         Matrix { rows: self.rows, columns: self.columns, format }
@@ -101,6 +105,11 @@ impl Stored {
             "f16" => self.half[at].to_f32(),
             "fp8" => e4m3(self.bytes[at]) * self.scales[row / block_rows * groups + column / group],
             "int8" | "int8 zero" => (f32::from(self.signed[at]) - zero(0.0)) * self.scales[index],
+            "ternary" => {
+                let lines = self.rows.div_ceil(4);
+                let byte = self.bytes[row % lines * self.columns + column];
+                (f32::from(byte >> (2 * (row / lines)) & 3) - 1.0) * 0.3
+            }
             kind => {
                 let byte = self.bytes[row * self.columns.div_ceil(2) + column / 2];
                 let code = if column.is_multiple_of(2) { byte & 15 } else { byte >> 4 };

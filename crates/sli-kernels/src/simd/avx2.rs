@@ -147,6 +147,16 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_pairs_of_bits(self, p: *const u8, bit: u32) -> __m256 {
+        // SAFETY: the caller vouches for LANES bytes at `p`.
+        unsafe {
+            let bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()));
+            let codes = _mm256_srl_epi32(bytes, _mm_cvtsi32_si128(bit as i32));
+            _mm256_cvtepi32_ps(_mm256_and_si256(codes, _mm256_set1_epi32(3)))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn look_up(self, [low, high]: [__m256; 2], p: *const u8) -> __m256 {
         // SAFETY: the caller vouches for LANES / 2 bytes at `p`.
         unsafe {

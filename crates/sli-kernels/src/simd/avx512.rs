@@ -125,6 +125,16 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_pairs_of_bits(self, p: *const u8, bit: u32) -> __m512 {
+        // SAFETY: the caller vouches for LANES bytes at `p`.
+        unsafe {
+            let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
+            let codes = _mm512_srl_epi32(bytes, _mm_cvtsi32_si128(bit as i32));
+            _mm512_cvtepi32_ps(_mm512_and_si512(codes, _mm512_set1_epi32(3)))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn look_up(self, [table]: [__m512; 1], p: *const u8) -> __m512 {
         // SAFETY: the caller vouches for LANES / 2 bytes at `p`.
         unsafe {

@@ -84,6 +84,10 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `LANES` bytes can be read at `p`.
     unsafe fn load_i8(self, p: *const i8) -> Self::F;
+    /// The two bits of each byte that begin at `bit`, at most 6, as numbers from 0 to 3.
+    /// # Safety
+    /// `LANES` bytes can be read at `p`.
+    unsafe fn load_pairs_of_bits(self, p: *const u8, bit: u32) -> Self::F;
     /// The entries of a table that codes of 4 bits pick, the even ones from the low half of each byte.
     /// # Safety
     /// `LANES / 2` bytes can be read at `p`.

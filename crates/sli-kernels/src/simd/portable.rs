@@ -219,6 +219,12 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn load_pairs_of_bits(self, p: *const u8, bit: u32) -> Lanes {
+        // SAFETY: the caller vouches for LANES bytes at `p`.
+        Lanes(unsafe { p.cast::<[u8; LANES]>().read() }.map(|byte| f32::from(byte >> bit & 3)))
+    }
+
+    #[inline(always)]
     unsafe fn look_up(self, table: [Lanes; 2], p: *const u8) -> Lanes {
         // SAFETY: the caller vouches for LANES / 2 bytes at `p`.
         let bytes = unsafe { p.cast::<[u8; LANES / 2]>().read() };

@@ -35,6 +35,9 @@ impl StoredMatrix {
             (Some(Scales::Mxfp4 { exponents }), _) => {
                 Format::Mxfp4 { codes: weight.bytes(), scales: exponents.bytes() }
             }
+            (Some(Scales::Ternary { scale, .. }), _) => {
+                Format::Ternary { codes: weight.bytes(), scale: *scale }
+            }
             (None, Dtype::Bf16) => Format::Bf16(weight.elements::<bf16>()),
             (None, Dtype::F16) => Format::F16(weight.elements::<f16>()),
             (None, Dtype::F32) => Format::F32(weight.elements::<f32>()),
@@ -190,6 +193,13 @@ impl SliBackend for Flex {
             sli_kernels::rms_norm(x.slice(), width, weight, eps, &mut y);
         }
         tensor(y, shape)
+    }
+
+    fn round_rows(x: Tensor<Self, 2>) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
+        let [tokens, width] = x.dims();
+        let (mut values, mut scales) = (owned(x), vec![0.0; tokens]);
+        sli_kernels::round_rows(&mut values, width, &mut scales);
+        (tensor(values, [tokens, width]), tensor(scales, [tokens, 1]))
     }
 
     fn join(x: Tensor<Self, 2>, y: Tensor<Self, 2>) -> Tensor<Self, 2> {

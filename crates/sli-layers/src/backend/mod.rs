@@ -76,6 +76,12 @@ pub trait SliBackend: Backend {
         plain::normalize(x, spec, width, weight, bias)
     }
 
+    /// Each row times a number that makes its largest magnitude 127, rounded to whole numbers, and these numbers,
+    /// [tokens, 1].
+    fn round_rows(x: Tensor<Self, 2>) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
+        plain::round_rows(x)
+    }
+
     /// x + y.
     fn join(x: Tensor<Self, 2>, y: Tensor<Self, 2>) -> Tensor<Self, 2> {
         x + y

@@ -23,6 +23,12 @@ pub(super) fn rounded<B: Backend, const D: usize>(x: Tensor<B, D>, precision: Pr
     }
 }
 
+pub(super) fn round_rows<B: Backend>(x: Tensor<B, 2>) -> (Tensor<B, 2>, Tensor<B, 2>) {
+    let largest = x.clone().abs().max_dim(1).clamp_min(1e-5);
+    let scales = largest.ones_like() * 127.0 / largest;
+    ((x * scales.clone()).round(), scales)
+}
+
 pub(super) fn packed_attention<B: Backend>(
     attention: &Attention<'_>,
     query: Tensor<B, 2>,

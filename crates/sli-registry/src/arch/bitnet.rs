@@ -1,5 +1,5 @@
-//! BitNet b1.58 2B4T (Ma et al. 2025), with its weights as they are in bf16: Llama with squared ReLU, and a norm before
-//! the last projection of each branch.
+//! BitNet b1.58 2B4T (Ma et al. 2025): Llama with squared ReLU, and a norm before the last projection of each branch.
+//! That weights are -1, 0 and 1 and inputs have 8 bits is said by `quantization_config`; see [`crate::ternary`].
 
 use serde_json::json;
 use sli_core::{Family, Ffn, Mixer, ModelSpec, NormedMlpSpec, Result, TensorRole, WeightMap};
@@ -18,17 +18,13 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     known_models: &[KnownModel::new(
         "BitNet-b1.58-2B-4T",
         "microsoft/bitnet-b1.58-2B-4T-bf16",
-        "weights in bf16 as they are",
+        "ternary weights, rounded while they are loaded; or packed",
     )],
     spec,
     weights,
 };
 
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
-    if config.has("quantization_config") {
-        const EXPECTED: &str = "nothing: weights and activations rounded to few values are not supported";
-        return Err(config.invalid("quantization_config", EXPECTED));
-    }
     let defaults = json!({ "hidden_act": "relu2", "rope_theta": 500_000.0, "rms_norm_eps": 1e-5 });
     let mut spec = llama::spec(&config.with_defaults(defaults))?;
     for (_, block) in layers(&mut spec) {

@@ -7,14 +7,15 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use sli_core::{
-    Activation, AttentionSpec, BlockSpec, EmbeddingSpec, Family, Ffn, HeadSpec, Mask, Mixer, MlpSpec,
-    ModelSpec, NormSpec, PositionSpec, ProjectionBias, Residual, StackKind, StackMap, StackSpec, TensorRole,
-    WeightMap,
+    Activation, AttentionSpec, BlockSpec, EmbeddingSpec, Family, Ffn, HeadSpec, LinearInputs, Mask, Mixer,
+    MlpSpec, ModelSpec, NormSpec, PositionSpec, ProjectionBias, Residual, StackKind, StackMap, StackSpec,
+    TensorRole, WeightMap,
 };
 use sli_weights::Checkpoint;
 use tempfile::{TempDir, tempdir};
 
 /// A tensor to write: name, dtype, shape, bytes.
+#[derive(Clone)]
 pub(crate) struct Stored {
     pub(crate) name: String,
     dtype: Dtype,
@@ -89,6 +90,7 @@ pub(crate) fn spec(layers: usize, ffn: &Ffn) -> ModelSpec {
         head: Some(HeadSpec::plain(6)),
         max_length: None,
         decoder_start: None,
+        linear_inputs: LinearInputs::Exact,
     }
 }
 
