@@ -138,7 +138,8 @@ impl BlockSpec {
             }
         };
         let (own, after) = (residual.norms_input() || residual.norms_sum(), residual.norms_output());
-        norm(&mut needs, own && residual.norms_mixer(), MixerNorm);
+        let has_mixer = self.mixer != Mixer::None;
+        norm(&mut needs, own && residual.norms_mixer() && has_mixer, MixerNorm);
         skip(&mut needs, MixerSkip);
         mixer(&mut needs, &self.mixer, hidden);
         norm(&mut needs, after, MixerOutNorm);
@@ -164,9 +165,10 @@ impl BlockSpec {
                 let (inner, bias) = (mlp.intermediate_size, mlp.bias);
                 feed_forward(&mut needs, inner, bias, hidden, has_gate, [MlpGate, MlpUp, MlpDown]);
             }
-            Ffn::SparseGatedMlp(spec) => {
+            Ffn::ScaledGatedMlp(ScaledMlpSpec { mlp, .. })
+            | Ffn::SparseGatedMlp(SparseMlpSpec { mlp, .. }) => {
                 use TensorRole::{MlpDown, MlpGate, MlpUp};
-                let MlpSpec { intermediate_size, bias, .. } = spec.mlp;
+                let MlpSpec { intermediate_size, bias, .. } = *mlp;
                 let roles = [MlpGate, MlpUp, MlpDown];
                 feed_forward(&mut needs, intermediate_size, bias, hidden, true, roles);
             }
@@ -321,9 +323,14 @@ fn moe(needs: &mut Needs, spec: &MoeSpec, hidden: usize) {
             needs.linear(SharedScale, 1, hidden, false);
         }
     }
+    let width = spec.latent.map_or(hidden, |latent| latent.width);
+    if let Some(LatentSpec { width, bias }) = spec.latent {
+        needs.linear(TensorRole::ExpertsIn, width, hidden, bias);
+        needs.linear(TensorRole::ExpertsOut, hidden, width, bias);
+    }
     let (inner, bias) = (spec.expert.intermediate_size(), spec.expert.bias());
     for e in 0..spec.num_experts as u32 {
-        feed_forward(needs, inner, bias, hidden, has_gate, [ExpertGate(e), ExpertUp(e), ExpertDown(e)]);
+        feed_forward(needs, inner, bias, width, has_gate, [ExpertGate(e), ExpertUp(e), ExpertDown(e)]);
     }
 }
 
@@ -390,8 +397,15 @@ mod tests {
     fn each_expert_is_a_group_of_its_own() {
         let mlp = MlpSpec { intermediate_size: 48, activation: Activation::Silu, bias: false };
         let (router, expert) = (RouterSpec::softmax(2, true), ExpertSpec::Gated(mlp));
-        let needs =
-            block(Ffn::Moe(MoeSpec { num_experts: 3, router, expert, shared: None, bias: false })).needs(32);
+        let needs = block(Ffn::Moe(MoeSpec {
+            num_experts: 3,
+            router,
+            expert,
+            shared: None,
+            bias: false,
+            latent: None,
+        }))
+        .needs(32);
         assert_eq!(needs.iter().filter(|n| n.group == Group::Expert(2)).count(), 3);
         assert!(needs.iter().any(|n| n.key == TensorRole::Router.weight() && n.group == Group::Dense));
     }

@@ -212,8 +212,8 @@ pub struct WeightMap {
 #[derive(Clone, Debug, Default)]
 pub struct StackMap {
     entries: Vec<(TensorKey, WeightSource)>,
-    /// What `{layer}` stands for in each layer; its index where there is none.
-    layer_names: Vec<String>,
+    /// What placeholders stand for in each layer, `{layer}` among them where it is not the index.
+    layer_names: Vec<(&'static str, Vec<String>)>,
 }
 
 impl StackMap {
@@ -259,12 +259,22 @@ impl StackMap {
 
     /// Says what `{layer}` stands for in each layer, where some share their weights: these are read once and kept.
     pub fn share_layers(&mut self, names: Vec<String>) -> &mut Self {
+        self.pin("{layer}").name_layers("{layer}", names)
+    }
+
+    /// Says what a further placeholder stands for in each layer.
+    pub fn name_layers(&mut self, placeholder: &'static str, names: Vec<String>) -> &mut Self {
+        self.layer_names.push((placeholder, names));
+        self
+    }
+
+    /// Reads once and keeps what has this in its name, since several layers share it.
+    pub fn pin(&mut self, part: &str) -> &mut Self {
         for (_, source) in &mut self.entries {
-            if source.names.iter().any(|name| name.contains("{layer}")) {
+            if source.names.iter().any(|name| name.contains(part)) {
                 source.residency = Residency::Pinned;
             }
         }
-        self.layer_names = names;
         self
     }
 
@@ -289,8 +299,10 @@ impl WeightMap {
         for name in source.names.iter_mut().chain(&mut source.rest) {
             *name = name.replace("{prefix}", prefix);
             if let Place::Layer { layer, .. } = place {
-                let own = || layer.to_string();
-                *name = name.replace("{layer}", &map.layer_names.get(layer).cloned().unwrap_or_else(own));
+                for (placeholder, names) in &map.layer_names {
+                    *name = name.replace(placeholder, names.get(layer).map_or("", String::as_str));
+                }
+                *name = name.replace("{layer}", &layer.to_string());
             }
             *name = name.replace("{sublayer}", &key.sublayer.to_string());
             if let Some(index) = key.role.index() {

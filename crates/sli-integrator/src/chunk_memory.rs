@@ -27,7 +27,43 @@ pub(crate) fn packed_floats(block: &BlockSpec, hidden: u64) -> u64 {
 /// f32 values that a token takes while a part of a layer computes: the residual stream with a branch's input and output,
 /// and the widest of what is between.
 pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, inputs: LinearInputs, hidden: u64) -> u64 {
-    let mixer = match &block.mixer {
+    let mixer = mixer_floats(&block.mixer, hidden);
+    let ffn = match &block.ffn {
+        None => 0,
+        // What is between the projections is held for some tokens at a time, see `packed_floats`.
+        Some(Ffn::Mlp(_) | Ffn::GatedMlp(_) | Ffn::ClampedGatedMlp(_)) if inputs.is_exact() => 0,
+        Some(Ffn::Mlp(mlp) | Ffn::GatedMlp(mlp)) => 4 * mlp.intermediate_size,
+        Some(Ffn::ClampedGatedMlp(mlp)) => 6 * mlp.intermediate_size,
+        Some(Ffn::ScaledGatedMlp(scaled)) => 6 * scaled.mlp.intermediate_size,
+        Some(Ffn::SparseGatedMlp(sparse)) => 6 * sparse.mlp.intermediate_size,
+        Some(Ffn::NormedGatedMlp(normed)) => 4 * normed.mlp.intermediate_size,
+        Some(Ffn::XieluMlp { intermediate_size }) => 6 * intermediate_size,
+        // The sum of the experts, and what goes into some of them and comes out.
+        Some(Ffn::Moe(moe)) => {
+            let inner = match moe.expert {
+                ExpertSpec::Limited { mlp, .. } => 4 * mlp.intermediate_size,
+                _ => 0,
+            };
+            4 * hidden as usize + inner + 3 * (moe.num_experts + moe.router.idle_experts())
+        }
+    };
+    let between = match block.residual {
+        Residual::DenseBetween(_) | Residual::ScaledSandwich { beside: Some(_), .. } => hidden as usize,
+        // All streams together, normed, mixed and with what is added.
+        Residual::Hyper(hyper) => 4 * hyper.streams * hidden as usize,
+        // What the experts see waits beside it.
+        Residual::Shortcut(_) => 2 * hidden as usize,
+        _ => 0,
+    };
+    let mixer = if part.has_mixers() { mixer } else { 0 };
+    let ffn = if part.has_feed_forward() { ffn } else { 0 };
+    5 * hidden + mixer.max(ffn).max(between) as u64
+}
+
+/// Those of a mixer, besides its input and its output.
+fn mixer_floats(mixer: &Mixer, hidden: u64) -> usize {
+    match mixer {
+        Mixer::None => 0,
         Mixer::Attention(a) => {
             let (q, v) = (a.num_heads * a.head_dim, a.num_heads * a.value_dim);
             2 * q + 2 * a.num_kv_heads * (a.head_dim + a.value_dim) + v
@@ -76,38 +112,23 @@ pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, inputs: LinearI
         // What goes in and its three parts, their product, and what is mixed.
         Mixer::ShortConv(_) => 9 * hidden as usize,
         Mixer::Mamba1(m) => 7 * m.inner_size + 3 * (m.dt_rank + 2 * m.state_size),
+        // What is projected, the channels of the convolution before and after it, gate and what is read, normed.
+        Mixer::Mamba2(m) => 2 * m.projected_size() + 2 * m.conv_channels() + 4 * m.inner_size(),
+        // What one has found waits while the other runs.
+        Mixer::AttentionAndScan(both) => {
+            let (attention, scan) = (Mixer::Attention(both.attention.clone()), Mixer::Mamba2(both.scan));
+            2 * hidden as usize + mixer_floats(&attention, hidden).max(mixer_floats(&scan, hidden))
+        }
+        // Stream and embedding side by side, normed or not, while attention runs, and what was found while others do.
+        Mixer::InformedScan(informed) => {
+            let attention = Mixer::Attention(informed.attention.clone());
+            let adapted = informed.adapters.map_or(0, |_| 6 * informed.mlp.intermediate_size);
+            let attention = 4 * hidden as usize + mixer_floats(&attention, hidden);
+            2 * hidden as usize + attention.max(adapted).max(mixer_floats(&informed.scan, hidden))
+        }
         // The branches and gates, and state and product of decays before and after a step of their doubling.
         Mixer::RgLru(r) => 12 * r.width,
-    };
-    let ffn = match &block.ffn {
-        None => 0,
-        // What is between the projections is held for some tokens at a time, see `packed_floats`.
-        Some(Ffn::Mlp(_) | Ffn::GatedMlp(_) | Ffn::ClampedGatedMlp(_)) if inputs.is_exact() => 0,
-        Some(Ffn::Mlp(mlp) | Ffn::GatedMlp(mlp)) => 4 * mlp.intermediate_size,
-        Some(Ffn::ClampedGatedMlp(mlp)) => 6 * mlp.intermediate_size,
-        Some(Ffn::SparseGatedMlp(sparse)) => 6 * sparse.mlp.intermediate_size,
-        Some(Ffn::NormedGatedMlp(normed)) => 4 * normed.mlp.intermediate_size,
-        Some(Ffn::XieluMlp { intermediate_size }) => 6 * intermediate_size,
-        // The sum of the experts, and what goes into some of them and comes out.
-        Some(Ffn::Moe(moe)) => {
-            let inner = match moe.expert {
-                ExpertSpec::Limited { mlp, .. } => 4 * mlp.intermediate_size,
-                _ => 0,
-            };
-            4 * hidden as usize + inner + 3 * (moe.num_experts + moe.router.idle_experts())
-        }
-    };
-    let between = match block.residual {
-        Residual::DenseBetween(_) | Residual::ScaledSandwich { beside: Some(_), .. } => hidden as usize,
-        // All streams together, normed, mixed and with what is added.
-        Residual::Hyper(hyper) => 4 * hyper.streams * hidden as usize,
-        // What the experts see waits beside it.
-        Residual::Shortcut(_) => 2 * hidden as usize,
-        _ => 0,
-    };
-    let mixer = if part.has_mixers() { mixer } else { 0 };
-    let ffn = if part.has_feed_forward() { ffn } else { 0 };
-    5 * hidden + mixer.max(ffn).max(between) as u64
+    }
 }
 
 /// f32 values that a token takes while it waits for experts: residual stream, input, sum, and its choices.

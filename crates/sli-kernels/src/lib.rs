@@ -5,7 +5,7 @@
 //! * [`attention`]: tile by tile with a running softmax, over packed samples.
 //! * [`chosen_attention`]: attention in which an index chooses the keys of each query ([`ChosenKeys`]).
 //! * [`rms_norm`], [`layer_norm`], [`activate`], [`gated_activation`], [`rope`], [`softmax_rows`], [`round_rows`].
-//! * [`selective_scan`] and [`causal_conv1d`] for state-space layers, [`delta_rule`] for linear attention.
+//! * [`selective_scan`], [`head_scan`] and [`causal_conv1d`] for state-space layers, [`delta_rule`] for linear attention.
 //! * [`RowSummary`] and [`ChannelMoments`]: what is kept of logits and activations that are not kept themselves.
 //!
 //! All matrices are row-major, activations are f32. Samples are *packed*: laid end to end, with offsets, so that there
@@ -38,6 +38,7 @@ mod clamped_gate;
 mod conv;
 mod delta;
 mod formats;
+mod head_scan;
 mod isa;
 mod linear;
 mod math;
@@ -64,6 +65,7 @@ pub use attention::{Attention, Bias, Mask, attention};
 pub use chosen::{ChosenKeys, chosen_attention};
 pub use conv::causal_conv1d;
 pub use delta::{DeltaRule, DeltaTokens, delta_rule};
+pub use head_scan::{HeadScan, head_scan};
 pub use isa::{Isa, IsaError, available, isa, requested_isa};
 pub use linear::{Activations, linear};
 pub use matrix::{Format, Matrix, ShapeError};

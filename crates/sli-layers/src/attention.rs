@@ -80,6 +80,25 @@ impl<B: SliBackend> AttentionLayer<B> {
         Ok(layer)
     }
 
+    /// The same with low-rank additions to queries, keys and values.
+    ///
+    /// # Errors
+    /// When a tensor was not loaded.
+    pub(crate) fn adapted(self, tensors: &LayerTensors, device: &Device<B>) -> Result<Self> {
+        use TensorRole::{KeyAdapter, KeyAdapterDown, QueryAdapter, QueryAdapterDown};
+        use TensorRole::{ValueAdapter, ValueAdapterDown};
+        let precision = self.precision;
+        let adapted = |linear: Linear<B>, roles| linear.adapted(tensors, roles, precision, device);
+        let adapt =
+            |linear: Option<Linear<B>>, roles| linear.map(|linear| adapted(linear, roles)).transpose();
+        Ok(Self {
+            query: adapted(self.query, [QueryAdapterDown, QueryAdapter])?,
+            key: adapt(self.key, [KeyAdapterDown, KeyAdapter])?,
+            value: adapt(self.value, [ValueAdapterDown, ValueAdapter])?,
+            ..self
+        })
+    }
+
     /// Attention over the encoder's output.
     ///
     /// # Errors

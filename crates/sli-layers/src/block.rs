@@ -75,11 +75,12 @@ impl<B: SliBackend> Block<B> {
         use TensorRole::{CrossNorm, CrossOutNorm, FfnNorm, FfnOutNorm, MixerNorm, MixerOutNorm};
         let branch = |roles| Branch::load(spec, roles, tensors, device);
         let mixer = match part.has_mixers() {
-            true => Some((
-                MixerLayer::new(&spec.mixer, tensors, precision, device)?,
-                branch([MixerNorm, MixerOutNorm])?,
-            )),
+            true => MixerLayer::new(&spec.mixer, tensors, precision, device)?,
             false => None,
+        };
+        let mixer = match mixer {
+            Some(mixer) => Some((mixer, branch([MixerNorm, MixerOutNorm])?)),
+            None => None,
         };
         let cross = match spec.cross_attention.as_ref().filter(|_| part.has_mixers()) {
             Some(cross) => Some((
@@ -99,6 +100,12 @@ impl<B: SliBackend> Block<B> {
             Some(Ffn::GatedMlp(mlp)) => {
                 use TensorRole::{MlpDown, MlpGate, MlpUp};
                 Some(FfnLayer::Mlp(Mlp::gated(mlp, tensors, [MlpGate, MlpUp, MlpDown], precision, device)?))
+            }
+            Some(Ffn::ScaledGatedMlp(scaled)) => {
+                use TensorRole::{MlpDown, MlpGate, MlpUp};
+                let roles = [MlpGate, MlpUp, MlpDown];
+                let mlp = Mlp::gated(&scaled.mlp, tensors, roles, precision, device)?;
+                Some(FfnLayer::Mlp(mlp.scaled(scaled.gate_scale, scaled.scale)))
             }
             Some(Ffn::SparseGatedMlp(sparse)) => {
                 use TensorRole::{MlpDown, MlpGate, MlpUp};
@@ -290,7 +297,10 @@ impl<B: SliBackend> Block<B> {
 
     /// The hidden state of a chunk whose experts have all been applied.
     pub fn finish(&self, pending: PendingExperts<B>, carried: &mut Carried<B>) -> Tensor<B, 2> {
-        let (residual, sum) = pending.into_parts();
+        let Some((FfnLayer::Moe(moe), branch)) = &self.ffn else {
+            unreachable!("only a layer with experts leaves a chunk that waits for some");
+        };
+        let (residual, sum) = moe.close(pending);
         if self.hyper.is_some() {
             return Opened::waited(residual, carried).close(sum, carried);
         }
@@ -298,11 +308,7 @@ impl<B: SliBackend> Block<B> {
             Some(beside) => beside.join(residual.clone(), sum),
             None => sum,
         };
-        let x = match &self.ffn {
-            Some((_, branch)) => branch.join(residual, sum),
-            None => residual,
-        };
-        self.ended(x, carried)
+        self.ended(branch.join(residual, sum), carried)
     }
 
     /// Builds expert `index` of this layer.

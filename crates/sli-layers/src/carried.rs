@@ -9,6 +9,9 @@ use crate::backend::SliBackend;
 /// is the hidden state.
 pub(crate) const STREAMS: &str = "streams";
 
+/// Under which the first hidden state is kept, for layers that look at it again: [tokens, hidden].
+pub(crate) const EMBEDDING: &str = "embedding";
+
 /// Tensors [tokens, width] by name, in the order in which they were first put.
 #[derive(Clone, Debug, Default)]
 pub struct Carried<B: SliBackend>(Vec<(String, Tensor<B, 2>)>);

@@ -6,7 +6,7 @@ use sli_kernels::Precision;
 
 use crate::altup::Streams;
 use crate::backend::{SliBackend, table};
-use crate::carried::Carried;
+use crate::carried::{Carried, EMBEDDING};
 use crate::context::ChunkContext;
 use crate::hyper::copy_streams;
 use crate::layer_input::LayerInputMaker;
@@ -31,6 +31,8 @@ pub struct Embedding<B: SliBackend> {
     norm: Option<Norm<B>>,
     layer_inputs: Option<LayerInputMaker<B>>,
     streams: Option<StreamMaker<B>>,
+    /// Is the first hidden state carried along?
+    carried: bool,
 }
 
 /// How further streams are made of the first.
@@ -105,6 +107,7 @@ impl<B: SliBackend> Embedding<B> {
             task: task.map(|t| table(t, device)),
             stretch: stretch.transpose()?,
             norm,
+            carried: spec.carried,
         })
     }
 
@@ -148,6 +151,9 @@ impl<B: SliBackend> Embedding<B> {
             x = projection.forward(x);
         }
         let mut carried = Carried::new();
+        if self.carried {
+            carried.put(EMBEDDING, x.clone());
+        }
         if let (Some(maker), Some(rows)) = (&self.layer_inputs, layer_rows) {
             maker.carry(x.clone(), rows, &mut carried);
         }

@@ -14,7 +14,9 @@ use crate::convolved_attention::ConvolvedAttentionLayer;
 use crate::decayed_attention::DecayedAttentionLayer;
 use crate::delta::DeltaNetLayer;
 use crate::differential::DifferentialLayer;
+use crate::joint::{AttentionAndScan, InformedScan};
 use crate::mamba::MambaLayer;
+use crate::mamba2::Mamba2Layer;
 use crate::mla::MlaLayer;
 use crate::rg_lru::RgLruLayer;
 use crate::short_conv::ShortConvLayer;
@@ -32,12 +34,15 @@ pub(crate) enum MixerLayer<B: SliBackend> {
     Mla(Box<MlaLayer<B>>),
     DeltaNet(Box<DeltaNetLayer<B>>),
     Mamba1(Box<MambaLayer<B>>),
+    Mamba2(Box<Mamba2Layer<B>>),
+    AttentionAndScan(Box<AttentionAndScan<B>>),
+    InformedScan(Box<InformedScan<B>>),
     ShortConv(Box<ShortConvLayer<B>>),
     RgLru(Box<RgLruLayer<B>>),
 }
 
 impl<B: SliBackend> MixerLayer<B> {
-    /// Takes the tensors of the mixer that `spec` describes.
+    /// Takes the tensors of the mixer that `spec` describes, if there is one.
     ///
     /// # Errors
     /// When a tensor was not loaded.
@@ -46,8 +51,9 @@ impl<B: SliBackend> MixerLayer<B> {
         tensors: &LayerTensors,
         precision: Precision,
         device: &Device<B>,
-    ) -> Result<Self> {
-        Ok(match spec {
+    ) -> Result<Option<Self>> {
+        Ok(Some(match spec {
+            Mixer::None => return Ok(None),
             Mixer::Attention(attention) => {
                 Self::Attention(Box::new(AttentionLayer::new(attention, tensors, precision, device)?))
             }
@@ -76,11 +82,20 @@ impl<B: SliBackend> MixerLayer<B> {
             Mixer::Mamba1(mamba) => {
                 Self::Mamba1(Box::new(MambaLayer::new(mamba, tensors, precision, device)?))
             }
+            Mixer::Mamba2(mamba) => {
+                Self::Mamba2(Box::new(Mamba2Layer::new(mamba, tensors, precision, device)?))
+            }
+            Mixer::AttentionAndScan(both) => {
+                Self::AttentionAndScan(Box::new(AttentionAndScan::new(both, tensors, precision, device)?))
+            }
+            Mixer::InformedScan(informed) => {
+                Self::InformedScan(Box::new(InformedScan::new(informed, tensors, precision, device)?))
+            }
             Mixer::ShortConv(conv) => {
                 Self::ShortConv(Box::new(ShortConvLayer::new(conv, tensors, precision, device)?))
             }
             Mixer::RgLru(lru) => Self::RgLru(Box::new(RgLruLayer::new(lru, tensors, precision, device)?)),
-        })
+        }))
     }
 
     /// [tokens, hidden] -> [tokens, hidden].
@@ -100,6 +115,9 @@ impl<B: SliBackend> MixerLayer<B> {
             Self::Mla(mla) => mla.forward(input, context),
             Self::DeltaNet(delta) => delta.forward(input, context),
             Self::Mamba1(mamba) => mamba.forward(input, context),
+            Self::Mamba2(mamba) => mamba.forward(input, context),
+            Self::AttentionAndScan(both) => both.forward(input, carried, context),
+            Self::InformedScan(informed) => informed.forward(input, carried, context),
             Self::ShortConv(conv) => conv.forward(input, context),
             Self::RgLru(lru) => lru.forward(input, context),
         }

@@ -17,6 +17,8 @@ pub struct Mlp<B: SliBackend> {
     up: Linear<B>,
     norm: Option<Norm<B>>,
     down: Linear<B>,
+    /// What comes out is multiplied by this.
+    scale: Option<f64>,
 }
 
 /// What becomes of u = up(x), value by value. Backends may run it together with the projections.
@@ -46,6 +48,8 @@ enum Gate<B: SliBackend> {
     Xielu(Xielu),
     /// act(t) * up(x), where of t = gate(x) only what exceeds its mean by so many standard deviations is left.
     Thinned(Activation, Linear<B>, f64),
+    /// act(scale * gate(x)) * up(x).
+    Scaled(Activation, Linear<B>, f64),
     /// act(g) * u, bounded.
     Limited(Activation, Linear<B>, f64),
 }
@@ -82,7 +86,7 @@ impl<B: SliBackend> Mlp<B> {
     ) -> Result<Self> {
         let linear = |role| Linear::new(tensors, role, spec.bias, precision, device);
         let gate = Gate::Inner(Inner::Activated(kernel_activation(spec.activation)));
-        Ok(Self { gate, up: linear(up)?, norm: None, down: linear(down)? })
+        Ok(Self { gate, up: linear(up)?, norm: None, down: linear(down)?, scale: None })
     }
 
     /// The same with an activation whose slopes were learned.
@@ -92,7 +96,7 @@ impl<B: SliBackend> Mlp<B> {
     pub(crate) fn xielu(tensors: &LayerTensors, precision: Precision, device: &Device<B>) -> Result<Self> {
         let linear = |role| Linear::new(tensors, role, false, precision, device);
         let (up, down) = (linear(TensorRole::MlpUp)?, linear(TensorRole::MlpDown)?);
-        Ok(Self { gate: Gate::Xielu(Xielu::load(tensors)?), up, norm: None, down })
+        Ok(Self { gate: Gate::Xielu(Xielu::load(tensors)?), up, norm: None, down, scale: None })
     }
 
     /// A gated MLP, under the roles of gate, up and down.
@@ -108,7 +112,7 @@ impl<B: SliBackend> Mlp<B> {
     ) -> Result<Self> {
         let linear = |role| Linear::new(tensors, role, spec.bias, precision, device);
         let gate = Gate::Inner(Inner::Gated(kernel_activation(spec.activation), linear(gate)?));
-        Ok(Self { gate, up: linear(up)?, norm: None, down: linear(down)? })
+        Ok(Self { gate, up: linear(up)?, norm: None, down: linear(down)?, scale: None })
     }
 
     /// An expert's network, under the roles of gate, up and down.
@@ -128,7 +132,7 @@ impl<B: SliBackend> Mlp<B> {
             ExpertSpec::Limited { mlp, limit } => {
                 let linear = |role| Linear::new(tensors, role, mlp.bias, precision, device);
                 let gate = Gate::Limited(kernel_activation(mlp.activation), linear(gate)?, *limit);
-                Ok(Self { gate, up: linear(up)?, norm: None, down: linear(down)? })
+                Ok(Self { gate, up: linear(up)?, norm: None, down: linear(down)?, scale: None })
             }
             ExpertSpec::Clamped(mlp) => Self::clamped(mlp, tensors, [gate, up, down], precision, device),
         }
@@ -148,7 +152,7 @@ impl<B: SliBackend> Mlp<B> {
         let linear = |role| Linear::new(tensors, role, spec.bias, precision, device);
         let (limit, alpha) = (spec.limit as f32, spec.alpha as f32);
         let inner = Inner::Clamped { gate: linear(gate)?, limit, alpha };
-        Ok(Self { gate: Gate::Inner(inner), up: linear(up)?, norm: None, down: linear(down)? })
+        Ok(Self { gate: Gate::Inner(inner), up: linear(up)?, norm: None, down: linear(down)?, scale: None })
     }
 
     /// The same with most of the gate's values cut off.
@@ -158,6 +162,37 @@ impl<B: SliBackend> Mlp<B> {
             other => other,
         };
         Self { gate, ..self }
+    }
+
+    /// The same with the gate and what comes out multiplied by these.
+    pub(crate) fn scaled(self, gate_scale: f64, scale: f64) -> Self {
+        let gate = match self.gate {
+            Gate::Inner(Inner::Gated(activation, gate)) => Gate::Scaled(activation, gate, gate_scale),
+            other => other,
+        };
+        Self { gate, scale: Some(scale), ..self }
+    }
+
+    /// The same with low-rank additions to gate and up.
+    ///
+    /// # Errors
+    /// When a tensor was not loaded.
+    pub(crate) fn adapted(
+        self,
+        tensors: &LayerTensors,
+        precision: Precision,
+        device: &Device<B>,
+    ) -> Result<Self> {
+        use TensorRole::{GateAdapter, MlpAdapterDown, UpAdapter};
+        let gate = match self.gate {
+            Gate::Inner(Inner::Gated(activation, gate)) => {
+                let gate = gate.adapted(tensors, [MlpAdapterDown, GateAdapter], precision, device)?;
+                Gate::Inner(Inner::Gated(activation, gate))
+            }
+            other => other,
+        };
+        let up = self.up.adapted(tensors, [MlpAdapterDown, UpAdapter], precision, device)?;
+        Ok(Self { gate, up, ..self })
     }
 
     /// The same with a norm before the last projection.
@@ -181,15 +216,23 @@ impl<B: SliBackend> Mlp<B> {
                 let gate = thinned(gate.forward(x.clone()), *cutoff);
                 B::gated_nonlinearity(*activation, gate, self.up.forward(x))
             }
+            Gate::Scaled(activation, gate, scale) => {
+                let gate = gate.forward(x.clone()) * *scale;
+                B::gated_nonlinearity(*activation, gate, self.up.forward(x))
+            }
             Gate::Limited(activation, gate, limit) => {
                 let gate = gate.forward(x.clone()).clamp_max(*limit);
                 B::gated_nonlinearity(*activation, gate, self.up.forward(x).clamp(-limit, *limit))
             }
         };
-        self.down.forward(match &self.norm {
+        let y = self.down.forward(match &self.norm {
             Some(norm) => norm.forward(inner),
             None => inner,
-        })
+        });
+        match self.scale {
+            Some(scale) => y * scale,
+            None => y,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
-use sli_core::{ExpertSpec, MoeSpec, Result, TensorRole, Weighs};
+use sli_core::{ExpertSpec, LatentSpec, MoeSpec, Result, TensorRole, Weighs};
 use sli_kernels::Precision;
 use sli_moe::{ExpertRows, Routing, route, route_to};
 
@@ -28,6 +28,8 @@ pub struct MoeLayer<B: SliBackend> {
     /// What is added to the sum, `[hidden]`.
     bias: Option<Tensor<B, 1>>,
     shared: Option<SharedExpert<B>>,
+    /// Into the narrow state that the experts work on, and back.
+    latent: Option<[Linear<B>; 2]>,
 }
 
 /// The expert that every token goes through.
@@ -59,6 +61,8 @@ pub struct PendingExperts<B: SliBackend> {
     pub(crate) residual: Tensor<B, 2>,
     input: Tensor<B, 2>,
     sum: Mutex<Tensor<B, 2>>,
+    /// What is added to the sum once it is as wide as the hidden state, where experts work on a narrow one.
+    beside: Option<Tensor<B, 2>>,
     weighs: Weighs,
     /// Who chose whom.
     pub routing: Routing,
@@ -87,7 +91,14 @@ impl<B: SliBackend> MoeLayer<B> {
         let shared = SharedExpert::new(spec, tensors, precision, device)?;
         let bias = tensors.bias_if(TensorRole::ExpertSum, spec.bias)?.map(|bias| vector(bias, device));
         let table = spec.router.table.map(|_| expert_table(spec, tensors)).transpose()?;
-        Ok(Self { spec: spec.clone(), router, scales, correction, table, bias, shared })
+        let projection = |role, bias| Linear::new(tensors, role, bias, precision, device);
+        let latent = match spec.latent {
+            Some(LatentSpec { bias, .. }) => {
+                Some([projection(TensorRole::ExpertsIn, bias)?, projection(TensorRole::ExpertsOut, bias)?])
+            }
+            None => None,
+        };
+        Ok(Self { spec: spec.clone(), router, scales, correction, table, bias, shared, latent })
     }
 
     /// Chooses the experts of each token of `input` (the normalised hidden state), and begins their sum with what
@@ -123,13 +134,33 @@ impl<B: SliBackend> MoeLayer<B> {
         if let Some(bias) = &self.bias {
             sum = sum + bias.clone().unsqueeze();
         }
+        let (input, mut sum, beside) = match &self.latent {
+            Some([down, _]) => {
+                let narrow = down.forward(input);
+                (narrow.clone(), narrow.zeros_like(), Some(sum))
+            }
+            None => (input, sum, None),
+        };
         if let Some(weights) = routing.identity_weights() {
             let all: Vec<u32> = (0..weights.len() as u32).collect();
             sum = B::scatter_add(sum, input.clone(), &all, &weights);
         }
         let by_expert = routing.by_expert();
         let sum = Mutex::new(sum);
-        PendingExperts { residual, input, sum, weighs: spec.router.weighs, routing, by_expert }
+        PendingExperts { residual, input, sum, beside, weighs: spec.router.weighs, routing, by_expert }
+    }
+
+    /// The residual stream, and all that is added to it once every chosen expert has been applied.
+    pub(crate) fn close(&self, pending: PendingExperts<B>) -> (Tensor<B, 2>, Tensor<B, 2>) {
+        let sum = pending.sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let sum = match &self.latent {
+            Some([_, up]) => up.forward(sum),
+            None => sum,
+        };
+        match pending.beside {
+            Some(beside) => (pending.residual, B::join(beside, sum)),
+            None => (pending.residual, sum),
+        }
     }
 
     /// Builds an expert from its tensors.
@@ -223,10 +254,5 @@ impl<B: SliBackend> PendingExperts<B> {
             Weighs::Output => B::scatter_add(before, output.rows, tokens, weights),
             Weighs::Input => B::scatter_add(before, output.rows, tokens, &ones()),
         };
-    }
-
-    /// The residual stream and the sum of the experts.
-    pub(crate) fn into_parts(self) -> (Tensor<B, 2>, Tensor<B, 2>) {
-        (self.residual, self.sum.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -37,12 +37,11 @@ impl<B: SliBackend> Shortcut<B> {
         let later = &tensors.of_sublayer(1);
         let gated = |tensors| Mlp::gated(mlp, tensors, [MlpGate, MlpUp, MlpDown], precision, device);
         let branch = |roles| Branch::load(spec, roles, later, device);
+        let mixer = MixerLayer::new(&spec.mixer, later, precision, device)?;
+        let mixer = mixer.ok_or_else(|| tensors.error("it has no mixer".into()))?;
         Ok(Self {
             first: gated(tensors)?,
-            mixer: (
-                MixerLayer::new(&spec.mixer, later, precision, device)?,
-                branch([MixerNorm, MixerOutNorm])?,
-            ),
+            mixer: (mixer, branch([MixerNorm, MixerOutNorm])?),
             second: (gated(later)?, branch([FfnNorm, FfnOutNorm])?),
         })
     }

@@ -233,7 +233,7 @@ mod tests {
     fn moe(num_experts: usize, top_k: usize, intermediate_size: usize) -> Ffn {
         let expert = MlpSpec { intermediate_size, activation: Activation::Silu, bias: false };
         let (router, expert) = (RouterSpec::softmax(top_k, true), ExpertSpec::Gated(expert));
-        Ffn::Moe(MoeSpec { num_experts, router, expert, shared: None, bias: false })
+        Ffn::Moe(MoeSpec { num_experts, router, expert, shared: None, bias: false, latent: None })
     }
 
     fn model(hidden_size: usize, ffns: Vec<Ffn>) -> ModelSpec {

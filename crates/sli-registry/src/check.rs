@@ -3,9 +3,9 @@
 
 use sli_core::{
     AttentionSpec, BlockSpec, CompressedAttentionSpec, ConvolvedAttentionSpec, DecayedAttentionSpec,
-    DeltaNetSpec, ExpertGroups, Ffn, Mask, Mixer, MlaSpec, ModelSpec, MoeSpec, NormSpec, PositionSpec,
-    Positions, Result, RopeScaling, RopeSpec, SliError, StackSpec, Streams, SummaryIndexer, Temperature,
-    TensorNeed,
+    DeltaNetSpec, ExpertGroups, Ffn, Mamba1Spec, Mamba2Spec, Mask, Mixer, MlaSpec, ModelSpec, MoeSpec,
+    NormSpec, PositionSpec, Positions, Result, RopeScaling, RopeSpec, SliError, StackSpec, Streams,
+    SummaryIndexer, Temperature, TensorNeed,
 };
 
 use crate::config::{HfConfig, MAX_SIZE};
@@ -73,6 +73,8 @@ fn check_block(block: &BlockSpec) -> Result<(), String> {
         check_norm(&normed.norm)?;
     }
     match &block.mixer {
+        Mixer::None if block.ffn.is_some() => {}
+        Mixer::None => return Err("there is nothing in it".into()),
         Mixer::Attention(attention) => check_attention(attention)?,
         Mixer::Differential(spec) => {
             check_attention(&spec.attention)?;
@@ -99,7 +101,21 @@ fn check_block(block: &BlockSpec) -> Result<(), String> {
         }
         Mixer::Mla(mla) => check_mla(mla)?,
         Mixer::DeltaNet(delta) => check_delta_net(delta)?,
-        Mixer::Mamba1(_) => {}
+        Mixer::Mamba1(mamba) => check_mamba1(mamba)?,
+        Mixer::Mamba2(mamba) => check_mamba2(mamba)?,
+        Mixer::AttentionAndScan(both) => {
+            check_attention(&both.attention)?;
+            check_mamba2(&both.scan)?;
+        }
+        Mixer::InformedScan(informed) => {
+            check_attention(&informed.attention)?;
+            check_norm(&informed.norm)?;
+            match &*informed.scan {
+                Mixer::Mamba1(mamba) => check_mamba1(mamba)?,
+                Mixer::Mamba2(mamba) => check_mamba2(mamba)?,
+                _ => return Err("after a block of attention there is no scan".into()),
+            }
+        }
         Mixer::ShortConv(conv) if (1..=MAX_CONVOLUTION).contains(&conv.width) => {}
         Mixer::ShortConv(conv) => return Err(format!("a convolution over {} tokens", conv.width)),
         Mixer::RgLru(lru) => {
@@ -240,6 +256,37 @@ fn check_delta_net(spec: &DeltaNetSpec) -> Result<(), String> {
         return Err(format!("{values} heads of {} and {} hold no state", spec.key_dim, spec.value_dim));
     }
     check_norm(&spec.norm)
+}
+
+fn check_mamba1(spec: &Mamba1Spec) -> Result<(), String> {
+    let Mamba1Spec { inner_size, num_heads, state_size, conv_width, dt_rank, .. } = *spec;
+    if num_heads == 0 || !(1..=MAX_SIZE).contains(&inner_size) || !inner_size.is_multiple_of(num_heads) {
+        return Err(format!("{inner_size} channels cannot be shared out over {num_heads} heads"));
+    }
+    if !(1..=MAX_SIZE).contains(&inner_size.saturating_mul(state_size)) || dt_rank == 0 {
+        return Err(format!(
+            "{inner_size} channels of {state_size} and steps of rank {dt_rank} hold no state"
+        ));
+    }
+    if !(1..=MAX_CONVOLUTION).contains(&conv_width) {
+        return Err(format!("a convolution over {conv_width} tokens"));
+    }
+    spec.selection_norm.as_ref().map_or(Ok(()), check_norm)
+}
+
+fn check_mamba2(spec: &Mamba2Spec) -> Result<(), String> {
+    let Mamba2Spec { num_heads, head_dim, num_groups, state_size, conv_width, .. } = *spec;
+    if num_groups == 0 || num_heads == 0 || !num_heads.is_multiple_of(num_groups) {
+        return Err(format!("{num_heads} heads cannot be shared out over {num_groups} groups"));
+    }
+    let width = num_heads.saturating_mul(head_dim);
+    if !(1..=MAX_SIZE).contains(&width.saturating_mul(state_size)) {
+        return Err(format!("{num_heads} heads of {head_dim} and {state_size} hold no state"));
+    }
+    if !(1..=MAX_CONVOLUTION).contains(&conv_width) {
+        return Err(format!("a convolution over {conv_width} tokens"));
+    }
+    spec.norm.map_or(Ok(()), |gated| check_norm(&gated.norm))
 }
 
 fn check_rope(rope: &RopeSpec, head_dim: usize) -> Result<(), String> {

@@ -37,7 +37,7 @@ pub(crate) fn gated_experts(
     intermediate_size: usize,
 ) -> MoeSpec {
     let expert = ExpertSpec::Gated(MlpSpec { intermediate_size, ..mlp });
-    MoeSpec { num_experts, router, expert, shared: None, bias: false }
+    MoeSpec { num_experts, router, expert, shared: None, bias: false, latent: None }
 }
 
 /// Experts of the dense network's width in every layer, chosen by a softmax over all (OLMoE and its relatives).

@@ -40,6 +40,7 @@ mod quantile;
 mod quantization;
 mod registry;
 mod rope;
+mod ssm;
 mod taxonomy;
 mod ternary;
 mod windows;

@@ -44,7 +44,9 @@ fn hostile_values() -> Vec<Value> {
 fn configs(name: &str) -> Vec<Map<String, Value>> {
     let folders = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configs")).unwrap();
     let files = folders.map(|folder| folder.unwrap().path().join(name)).filter(|file| file.exists());
-    files.map(|file| serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()).collect()
+    // What Python writes that is no JSON.
+    let text = |file| fs::read_to_string(file).unwrap().replace("Infinity", r#"{"__float__": "Infinity"}"#);
+    files.map(|file| serde_json::from_str(&text(file)).unwrap()).collect()
 }
 
 fn resolve(config: &Map<String, Value>) -> Option<Resolved> {

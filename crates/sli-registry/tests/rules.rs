@@ -31,7 +31,14 @@ fn what_is_not_supported_is_named() {
         ),
         ("BertForMaskedLM", json!({"is_decoder": true}), "'is_decoder' is true"),
         ("GPT2LMHeadModel", json!({"add_cross_attention": true}), "'add_cross_attention' is true"),
-        ("MambaForCausalLM", json!({"hidden_act": "gelu"}), "'hidden_act' is \"gelu\", expected silu"),
+        ("MambaForCausalLM", json!({"rms_norm": false}), "'rms_norm' is false"),
+        (
+            "Mamba2ForCausalLM",
+            json!({"hidden_size": null, "d_model": 32, "n_layer": 2, "attn_layer_idx": [1]}),
+            "'attn_layer_idx' is [1]",
+        ),
+        ("NemotronHForCausalLM", json!({"hybrid_override_pattern": "MXM"}), "'hybrid_override_pattern' is"),
+        ("Zamba2ForCausalLM", json!({"layers_block_type": ["mamba", "x", "x"]}), "'layers_block_type' is"),
         ("MambaForCausalLM", json!({"time_step_rank": "big"}), "'time_step_rank' is \"big\""),
         (
             "LlamaForCausalLM",

@@ -159,7 +159,10 @@ fn a_fused_matrix_is_taken_apart_and_read_once() {
 #[test]
 fn one_expert_of_a_fused_tensor_is_read_alone() {
     let (router, expert) = (RouterSpec::softmax(1, true), ExpertSpec::Gated(mlp()));
-    let spec = spec(2, &Ffn::Moe(MoeSpec { num_experts: 3, router, expert, shared: None, bias: false }));
+    let spec = spec(
+        2,
+        &Ffn::Moe(MoeSpec { num_experts: 3, router, expert, shared: None, bias: false, latent: None }),
+    );
     let mut tensors = tensors("", 2);
     tensors.retain(|t| !["gate", "up", "down"].iter().any(|part| t.name.contains(part)));
     for layer in 0..2 {

@@ -1,12 +1,13 @@
 //! What mixers need.
 
-use super::Needs;
+use super::{Needs, feed_forward};
 use crate::role::TensorRole;
 use crate::spec::*;
 
 /// What the layer's mixer needs.
 pub(super) fn mixer(needs: &mut Needs, mixer: &Mixer, hidden: usize) {
     match mixer {
+        Mixer::None => {}
         Mixer::Attention(spec) => attention(needs, spec, hidden),
         Mixer::Differential(spec) => differential(needs, spec, hidden),
         Mixer::AttentionExperts(spec) => attention_experts(needs, spec, hidden),
@@ -16,6 +17,12 @@ pub(super) fn mixer(needs: &mut Needs, mixer: &Mixer, hidden: usize) {
         Mixer::Mla(spec) => mla(needs, spec, hidden),
         Mixer::DeltaNet(spec) => delta_net(needs, spec, hidden),
         Mixer::Mamba1(spec) => mamba1(needs, spec, hidden),
+        Mixer::Mamba2(spec) => mamba2(needs, spec, hidden),
+        Mixer::AttentionAndScan(spec) => {
+            attention(needs, &spec.attention, hidden);
+            mamba2(needs, &spec.scan, hidden);
+        }
+        Mixer::InformedScan(spec) => informed_scan(needs, spec, hidden),
         Mixer::ShortConv(spec) => short_conv(needs, spec, hidden),
         Mixer::RgLru(spec) => rg_lru(needs, spec, hidden),
     }
@@ -223,17 +230,75 @@ fn delta_net(needs: &mut Needs, spec: &DeltaNetSpec, hidden: usize) {
 }
 
 fn mamba1(needs: &mut Needs, spec: &Mamba1Spec, hidden: usize) {
-    let inner = spec.inner_size;
-    needs.linear(TensorRole::SsmIn, 2 * inner, hidden, spec.projection_bias);
-    needs.tensor(TensorRole::SsmConv.weight(), &[inner, spec.conv_width]);
+    use TensorRole::*;
+    let (inner, head) = (spec.inner_size, spec.inner_size / spec.num_heads);
+    needs.linear(SsmIn, 2 * inner, hidden, spec.projection_bias);
+    needs.tensor(SsmConv.weight(), &[inner, spec.conv_width]);
     if spec.conv_bias {
-        needs.tensor(TensorRole::SsmConv.bias(), &[inner]);
+        needs.tensor(SsmConv.bias(), &[inner]);
     }
-    needs.linear(TensorRole::SsmX, spec.dt_rank + 2 * spec.state_size, inner, false);
-    needs.linear(TensorRole::SsmDt, inner, spec.dt_rank, true);
-    needs.tensor(TensorRole::SsmALog.weight(), &[inner, spec.state_size]);
-    needs.tensor(TensorRole::SsmD.weight(), &[inner]);
-    needs.linear(TensorRole::SsmOut, hidden, inner, spec.projection_bias);
+    for h in 0..spec.num_heads as u32 {
+        needs.linear(SsmX(h), spec.dt_rank + 2 * spec.state_size, head, false);
+        needs.linear(SsmDt(h), head, spec.dt_rank, true);
+        needs.tensor(SsmALog(h).weight(), &[head, spec.state_size]);
+        needs.tensor(SsmD(h).weight(), &[head]);
+    }
+    if let Some(norm) = &spec.selection_norm {
+        needs.norm(SsmStepNorm, norm, spec.dt_rank);
+        needs.norm(SsmWriteNorm, norm, spec.state_size);
+        needs.norm(SsmReadNorm, norm, spec.state_size);
+    }
+    needs.linear(SsmOut, hidden, inner, spec.projection_bias);
+}
+
+fn mamba2(needs: &mut Needs, spec: &Mamba2Spec, hidden: usize) {
+    use TensorRole::*;
+    needs.linear(SsmIn, spec.projected_size(), hidden, spec.input_bias);
+    needs.tensor(SsmConv.weight(), &[spec.conv_channels(), spec.conv_width]);
+    if spec.conv_bias {
+        needs.tensor(SsmConv.bias(), &[spec.conv_channels()]);
+    }
+    for key in [SsmDt(0).bias(), SsmALog(0).weight(), SsmD(0).weight()] {
+        needs.tensor(key, &[spec.num_heads]);
+    }
+    if let Some(gated) = &spec.norm {
+        needs.norm(SsmNorm, &gated.norm, spec.inner_size());
+    }
+    needs.linear(SsmOut, hidden, spec.inner_size(), spec.output_bias);
+}
+
+fn informed_scan(needs: &mut Needs, spec: &InformedScanSpec, hidden: usize) {
+    use TensorRole::*;
+    let (attention, inner) = (&spec.attention, spec.mlp.intermediate_size);
+    let queries = attention.num_heads * attention.head_dim;
+    let (keys, values) =
+        (attention.num_kv_heads * attention.head_dim, attention.num_kv_heads * attention.value_dim);
+    let joint = 2 * hidden;
+    needs.norm(JointNorm, &spec.norm, joint);
+    needs.linear(AttnQ, queries, joint, attention.bias.query);
+    needs.linear(AttnK, keys, joint, attention.bias.key);
+    needs.linear(AttnV, values, joint, attention.bias.value);
+    needs.linear(AttnOut, hidden, attention.num_heads * attention.value_dim, attention.bias.output);
+    needs.norm(JointFfnNorm, &spec.norm, hidden);
+    feed_forward(needs, inner, spec.mlp.bias, hidden, true, [MlpGate, MlpUp, MlpDown]);
+    needs.linear(JointOut, hidden, hidden, false);
+    if let Some(AdapterSpec { rank, attention }) = spec.adapters {
+        if attention {
+            for (down, up, width) in [
+                (QueryAdapterDown, QueryAdapter, queries),
+                (KeyAdapterDown, KeyAdapter, keys),
+                (ValueAdapterDown, ValueAdapter, values),
+            ] {
+                needs.linear(down, rank, joint, false);
+                needs.linear(up, width, rank, false);
+            }
+        }
+        needs.linear(MlpAdapterDown, rank, hidden, false);
+        needs.linear(GateAdapter, inner, rank, false);
+        needs.linear(UpAdapter, inner, rank, false);
+    }
+    needs.norm(MixerNorm, &spec.norm, hidden);
+    mixer(needs, &spec.scan, hidden);
 }
 
 fn short_conv(needs: &mut Needs, spec: &ShortConvSpec, hidden: usize) {

@@ -31,6 +31,9 @@ pub struct EmbeddingSpec {
     /// The residual streams that are made, where they are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub streams: Option<Streams>,
+    /// Is the first hidden state carried along for layers that look at it again?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub carried: bool,
 }
 
 impl EmbeddingSpec {
@@ -47,6 +50,7 @@ impl EmbeddingSpec {
             norm: None,
             layer_inputs: None,
             streams: None,
+            carried: false,
         }
     }
 }

@@ -11,6 +11,8 @@ pub enum Ffn {
     Mlp(MlpSpec),
     /// down(act(gate(x)) * up(x)) (Shazeer 2020).
     GatedMlp(MlpSpec),
+    /// The same with multipliers.
+    ScaledGatedMlp(ScaledMlpSpec),
     /// The same with most of the gate's values cut off.
     SparseGatedMlp(SparseMlpSpec),
     /// The same with a norm before the last projection.
@@ -36,6 +38,17 @@ pub struct MlpSpec {
     pub activation: Activation,
     /// Have all its projections a bias?
     pub bias: bool,
+}
+
+/// scale * down(act(gate_scale * gate(x)) * up(x)) (Falcon-H1).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScaledMlpSpec {
+    /// Sizes.
+    pub mlp: MlpSpec,
+    /// What the gate is multiplied by.
+    pub gate_scale: f64,
+    /// What comes out is multiplied by this.
+    pub scale: f64,
 }
 
 /// A gated MLP in which of the gate's values only what exceeds mean + cutoff * standard deviation of its row remains:

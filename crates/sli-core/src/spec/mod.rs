@@ -15,6 +15,7 @@ mod embedding;
 mod ffn;
 mod head;
 mod hyper;
+mod joint;
 mod linear;
 mod mla;
 mod moe;
@@ -40,20 +41,21 @@ pub use decayed_attention::DecayedAttentionSpec;
 pub use delta::{DeltaNetSpec, ReadGate, StateDecay};
 pub use differential::DifferentialSpec;
 pub use embedding::{EmbeddingSpec, Narrow, Positions, Streams};
-pub use ffn::{Activation, ClampedMlpSpec, Ffn, MlpSpec, NormedMlpSpec, SparseMlpSpec};
+pub use ffn::{Activation, ClampedMlpSpec, Ffn, MlpSpec, NormedMlpSpec, ScaledMlpSpec, SparseMlpSpec};
 pub use head::{HeadSpec, HeadTransform};
 pub use hyper::HyperSpec;
+pub use joint::{AdapterSpec, AttentionAndScanSpec, InformedScanSpec};
 pub use linear::LinearInputs;
 pub use mla::{IndexerSpec, MlaSpec};
 pub use moe::{
-    ExpertGroups, ExpertSpec, MoeSpec, RouterInput, RouterNetwork, RouterSpec, Scoring, SharedExpertSpec,
-    Weighs,
+    ExpertGroups, ExpertSpec, LatentSpec, MoeSpec, RouterInput, RouterNetwork, RouterSpec, Scoring,
+    SharedExpertSpec, Weighs,
 };
 pub use norm::{NormKind, NormSpec};
 pub use residual::{Residual, Shares};
 pub use rope::{RopeScaling, RopeSpec};
 pub use short_conv::ShortConvSpec;
-pub use ssm::{Mamba1Spec, RgLruSpec};
+pub use ssm::{GatedNormSpec, Mamba1Spec, Mamba2Spec, RgLruSpec};
 
 /// The twelve families of the taxonomy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -224,7 +226,12 @@ impl StackSpec {
             Some(Ffn::Moe(moe)) => moe.router.network.map(|network| network.width),
             _ => None,
         });
-        let kept = kept.sum::<usize>().saturating_add(of_routers.max().unwrap_or(0)).saturating_add(shares);
+        let embedding = if self.embedding.carried { self.hidden_size } else { 0 };
+        let kept = kept
+            .sum::<usize>()
+            .saturating_add(embedding)
+            .saturating_add(of_routers.max().unwrap_or(0))
+            .saturating_add(shares);
         streams.saturating_mul(self.hidden_size).saturating_add(inputs).saturating_add(kept)
     }
 }
@@ -257,7 +264,9 @@ impl BlockSpec {
                 | Residual::Shortcut(_)
                 | Residual::Hyper(_)
         );
-        in_turn && self.ffn.as_ref().is_some_and(|ffn| !matches!(ffn, Ffn::Moe(_)))
+        in_turn
+            && self.mixer != Mixer::None
+            && self.ffn.as_ref().is_some_and(|ffn| !matches!(ffn, Ffn::Moe(_)))
     }
 }
 
@@ -298,6 +307,8 @@ impl LayerPart {
 #[serde(rename_all = "snake_case")]
 #[allow(clippy::large_enum_variant)] // one per layer: the unused bytes are few
 pub enum Mixer {
+    /// Nothing: the feed-forward network is the whole layer (Nemotron-H).
+    None,
     /// Softmax attention, with any number of key heads.
     Attention(AttentionSpec),
     /// Attention that is the difference of two softmax attentions.
@@ -316,6 +327,12 @@ pub enum Mixer {
     DeltaNet(DeltaNetSpec),
     /// The selective scan of Mamba (Gu and Dao 2023).
     Mamba1(Mamba1Spec),
+    /// The scan by heads of Mamba-2 (Dao and Gu 2024).
+    Mamba2(Mamba2Spec),
+    /// Attention and a scan side by side.
+    AttentionAndScan(AttentionAndScanSpec),
+    /// A scan that also sees what a block of attention made of the stream and the embedding.
+    InformedScan(InformedScanSpec),
     /// A gated short convolution.
     ShortConv(ShortConvSpec),
     /// The gated linear recurrence of Griffin (De et al. 2024).

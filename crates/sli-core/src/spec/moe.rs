@@ -17,6 +17,19 @@ pub struct MoeSpec {
     /// Is a learned vector added to the sum?
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bias: bool,
+    /// What is narrower than the hidden state: the experts that are chosen see down(x), and up(sum) is returned of them
+    /// (Nemotron 3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent: Option<LatentSpec>,
+}
+
+/// The narrow state that experts work on, and its two projections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LatentSpec {
+    /// Its width.
+    pub width: usize,
+    /// Have the projections a bias?
+    pub bias: bool,
 }
 
 /// The network of one expert.

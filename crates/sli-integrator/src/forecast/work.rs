@@ -237,7 +237,19 @@ fn matrix_elements<'a>(slots: impl IntoIterator<Item = &'a Slot>) -> u64 {
 /// Scores and weighted values of a layer, over all samples.
 fn attention_flops(block: &BlockSpec, samples: &Samples, stack: usize) -> u64 {
     let sequences = samples.sequences(stack);
-    let own = match &block.mixer {
+    let own = mixer_flops(&block.mixer, samples, stack);
+    let cross = block.cross_attention.as_ref().map_or(0, |spec| {
+        let pairs = (0..samples.len()).map(|s| sequences.length(s) * samples.input.length(s));
+        pair_flops(spec) * pairs.sum::<usize>() as u64
+    });
+    let sublayers = if matches!(block.residual, Residual::Shortcut(_)) { 2 } else { 1 };
+    sublayers * own + cross
+}
+
+/// Those of a mixer by itself.
+fn mixer_flops(mixer: &Mixer, samples: &Samples, stack: usize) -> u64 {
+    let sequences = samples.sequences(stack);
+    match mixer {
         Mixer::Attention(spec) => {
             let pairs = (0..samples.len()).map(|s| visible_pairs(spec.mask, sequences.length(s) as u64));
             pair_flops(spec) * pairs.sum::<u64>()
@@ -283,14 +295,21 @@ fn attention_flops(block: &BlockSpec, samples: &Samples, stack: usize) -> u64 {
         Mixer::DeltaNet(spec) => {
             8 * (spec.num_heads * spec.key_dim * spec.value_dim) as u64 * sequences.num_tokens() as u64
         }
+        // Each token fades and writes all of the state, and reads it.
+        Mixer::Mamba2(spec) => {
+            5 * (spec.inner_size() * spec.state_size) as u64 * sequences.num_tokens() as u64
+        }
+        Mixer::AttentionAndScan(spec) => {
+            let both = [Mixer::Attention(spec.attention.clone()), Mixer::Mamba2(spec.scan)];
+            both.iter().map(|mixer| mixer_flops(mixer, samples, stack)).sum()
+        }
+        Mixer::InformedScan(spec) => {
+            let attention = Mixer::Attention(spec.attention.clone());
+            mixer_flops(&attention, samples, stack) + mixer_flops(&spec.scan, samples, stack)
+        }
+        Mixer::None => 0,
         Mixer::Mamba1(_) | Mixer::ShortConv(_) | Mixer::RgLru(_) => 0,
-    };
-    let cross = block.cross_attention.as_ref().map_or(0, |spec| {
-        let pairs = (0..samples.len()).map(|s| sequences.length(s) * samples.input.length(s));
-        pair_flops(spec) * pairs.sum::<usize>() as u64
-    });
-    let sublayers = if matches!(block.residual, Residual::Shortcut(_)) { 2 } else { 1 };
-    sublayers * own + cross
+    }
 }
 
 /// Operations for a query and a key that it sees, over all heads.

@@ -119,7 +119,8 @@ impl Stage {
 }
 
 fn block_kind(block: &BlockSpec) -> String {
-    let mixer = match &block.mixer {
+    let mixer = Some(match &block.mixer {
+        Mixer::None => "",
         Mixer::Attention(_) => "attention",
         Mixer::Differential(_) => "differential attention",
         Mixer::AttentionExperts(_) => "experts of attention",
@@ -129,16 +130,22 @@ fn block_kind(block: &BlockSpec) -> String {
         Mixer::Mla(_) => "latent attention",
         Mixer::DeltaNet(_) => "delta rule",
         Mixer::Mamba1(_) => "Mamba",
+        Mixer::Mamba2(_) => "Mamba-2",
+        Mixer::AttentionAndScan(_) => "attention and Mamba-2",
+        Mixer::InformedScan(_) => "attention, then Mamba",
         Mixer::ShortConv(_) => "short convolution",
         Mixer::RgLru(_) => "RG-LRU",
-    };
+    });
+    let mixer = mixer.filter(|mixer| !mixer.is_empty());
     let cross = block.cross_attention.as_ref().map(|_| "cross attention");
     let ffn = block.ffn.as_ref().map(|ffn| match ffn {
         Ffn::Mlp(_) | Ffn::XieluMlp { .. } => "MLP",
-        Ffn::GatedMlp(_) | Ffn::SparseGatedMlp(_) | Ffn::NormedGatedMlp(_) | Ffn::ClampedGatedMlp(_) => {
-            "gated MLP"
-        }
+        Ffn::GatedMlp(_)
+        | Ffn::ScaledGatedMlp(_)
+        | Ffn::SparseGatedMlp(_)
+        | Ffn::NormedGatedMlp(_)
+        | Ffn::ClampedGatedMlp(_) => "gated MLP",
         Ffn::Moe(_) => "experts",
     });
-    [Some(mixer), cross, ffn].into_iter().flatten().collect::<Vec<_>>().join(" + ")
+    [mixer, cross, ffn].into_iter().flatten().collect::<Vec<_>>().join(" + ")
 }

@@ -55,6 +55,17 @@ pub(crate) fn cases() -> Vec<Case> {
             let (x, taps, mut y) = (values(VALUES), values(4 * WIDTH), vec![0.0; VALUES]);
             Box::new(move || causal_conv1d(&x, WIDTH, &taps, 4, None, &[0, ROWS], &mut y))
         }),
+        case("head_scan 512 80 64 128", 2 * 512 * 80 * 64, || {
+            let (tokens, heads, head_dim, state) = (512, 80, 64, 128);
+            let input = values(tokens * (heads * head_dim + 2 * state));
+            let step: Vec<f32> = values(tokens * heads).iter().map(|x| x.abs()).collect();
+            let a: Vec<f32> = values(heads).iter().map(|x| -x.abs()).collect();
+            let mut y = vec![0.0; tokens * heads * head_dim];
+            Box::new(move || {
+                let scan = HeadScan { head_dim, num_groups: 1, state, a: &a, d: &a };
+                head_scan(&scan, &input, &step, &[0, tokens], &mut y);
+            })
+        }),
         case("selective_scan 512 2048 16", 3 * 512 * 2048, || {
             let (tokens, channels, state) = (512, 2048, 16);
             let x = values(tokens * channels);

@@ -6,10 +6,11 @@ use burn_flex::FlexTensor;
 use half::{bf16, f16};
 use sli_core::{Dtype, HostTensor, NormSpec, Scales};
 use sli_kernels::{
-    Activation, Attention, ChosenKeys, DeltaRule, DeltaTokens, Format, Matrix, Precision, SelectiveScan,
+    Activation, Attention, ChosenKeys, DeltaRule, DeltaTokens, Format, HeadScan, Matrix, Precision,
+    SelectiveScan,
 };
 
-use crate::backend::{DeltaInputs, Scan, SliBackend, into_f32, recycle};
+use crate::backend::{DeltaInputs, HeadScanShape, Scan, SliBackend, into_f32, recycle};
 use crate::linear::Linear;
 use crate::mlp::Inner;
 use crate::rope::RopeTable;
@@ -304,6 +305,24 @@ impl SliBackend for Flex {
             &mut y,
         );
         tensor(y, shape)
+    }
+
+    fn head_scan(
+        shape: HeadScanShape,
+        input: Tensor<Self, 2>,
+        step: Tensor<Self, 2>,
+        a: &Tensor<Self, 1>,
+        d: &Tensor<Self, 1>,
+        offsets: &[usize],
+    ) -> Tensor<Self, 2> {
+        let HeadScanShape { head_dim, num_groups, state } = shape;
+        let ([tokens, _], [heads]) = (input.dims(), a.dims());
+        let (a, d) = (Values::of(a.clone()), Values::of(d.clone()));
+        let (input, step) = (Values::of(input), Values::of(step));
+        let scan = HeadScan { head_dim, num_groups, state, a: a.slice(), d: d.slice() };
+        let mut y = recycle::vector(tokens * heads * head_dim);
+        sli_kernels::head_scan(&scan, input.slice(), step.slice(), offsets, &mut y);
+        tensor(y, [tokens, heads * head_dim])
     }
 
     fn delta_rule(rule: &DeltaRule, inputs: DeltaInputs<Self>, offsets: &[usize]) -> Tensor<Self, 2> {

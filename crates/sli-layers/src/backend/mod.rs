@@ -146,6 +146,19 @@ pub trait SliBackend: Backend {
         plain::selective_scan(scan, a, d, offsets)
     }
 
+    /// The scan by heads of Mamba-2 over each sample: input [tokens, heads * head_dim + 2 * groups * state], step
+    /// [tokens, heads], giving [tokens, heads * head_dim].
+    fn head_scan(
+        shape: HeadScanShape,
+        input: Tensor<Self, 2>,
+        step: Tensor<Self, 2>,
+        a: &Tensor<Self, 1>,
+        d: &Tensor<Self, 1>,
+        offsets: &[usize],
+    ) -> Tensor<Self, 2> {
+        plain::head_scan(shape, input, step, a, d, offsets)
+    }
+
     /// The gated delta rule over each sample: [tokens, heads * value_dim].
     fn delta_rule(rule: &DeltaRule, inputs: DeltaInputs<Self>, offsets: &[usize]) -> Tensor<Self, 2> {
         plain::delta_rule(rule, inputs, offsets)
@@ -189,6 +202,17 @@ pub struct Scan<B: Backend> {
     pub b: Tensor<B, 2>,
     /// How the state is read, [tokens, state].
     pub c: Tensor<B, 2>,
+}
+
+/// The sizes of a scan by heads, of which there are as many as numbers A.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadScanShape {
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Groups of heads that share what writes and reads their states.
+    pub num_groups: usize,
+    /// Rows of a head's state.
+    pub state: usize,
 }
 
 /// What changes from token to token in a delta rule.

@@ -7,7 +7,7 @@ use half::bf16;
 use sli_core::NormSpec;
 use sli_kernels::{Activation, Attention, Bias, ChosenKeys, DeltaRule, Mask, Precision};
 
-use crate::backend::{DeltaInputs, Scan, into_f32};
+use crate::backend::{DeltaInputs, HeadScanShape, Scan, into_f32};
 use crate::rope::RopeTable;
 
 /// Rounds what enters a product, as the precision says.
@@ -329,6 +329,44 @@ pub(super) fn selective_scan<B: Backend>(
         }
     }
     let skip = scan.x * d.clone().unsqueeze();
+    if outputs.is_empty() { skip } else { Tensor::cat(outputs, 0) + skip }
+}
+
+pub(super) fn head_scan<B: Backend>(
+    shape: HeadScanShape,
+    input: Tensor<B, 2>,
+    step: Tensor<B, 2>,
+    a: &Tensor<B, 1>,
+    d: &Tensor<B, 1>,
+    offsets: &[usize],
+) -> Tensor<B, 2> {
+    let HeadScanShape { head_dim, num_groups, state: rows } = shape;
+    let ([tokens, _], [heads]) = (input.dims(), a.dims());
+    let shared = num_groups * rows;
+    let x = input.clone().slice(s![.., 0..heads * head_dim]).reshape([tokens, heads, head_dim]);
+    // For each head what its group has.
+    let of_heads = |from: usize| {
+        let of_groups = input.clone().slice(s![.., from..from + shared]);
+        of_groups
+            .reshape([tokens, num_groups, 1, rows])
+            .repeat_dim(2, heads / num_groups)
+            .reshape([tokens, heads, rows])
+    };
+    let (b, c) = (of_heads(heads * head_dim), of_heads(heads * head_dim + shared));
+    let kept = (step.clone() * a.clone().unsqueeze()).exp();
+    let written = x.clone() * step.unsqueeze_dim::<3>(2);
+    let mut outputs = Vec::new();
+    for sample in offsets.windows(2) {
+        let mut state = Tensor::<B, 3>::zeros([heads, rows, head_dim], &x.device());
+        for t in sample[0]..sample[1] {
+            let column = |x: &Tensor<B, 3>| x.clone().slice(s![t..t + 1, .., ..]).reshape([heads, rows, 1]);
+            let kept = kept.clone().slice(s![t..t + 1, ..]).reshape([heads, 1, 1]);
+            let written = written.clone().slice(s![t..t + 1, .., ..]).reshape([heads, 1, head_dim]);
+            state = state * kept + column(&b) * written;
+            outputs.push((state.clone() * column(&c)).sum_dim(1).reshape([1, heads * head_dim]));
+        }
+    }
+    let skip = (x * d.clone().reshape([1, heads, 1])).reshape([tokens, heads * head_dim]);
     if outputs.is_empty() { skip } else { Tensor::cat(outputs, 0) + skip }
 }
 

@@ -59,7 +59,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
         |mlp| {
             let intermediate_size = mlp.intermediate_size;
             let expert = ExpertSpec::Clamped(ClampedMlpSpec { intermediate_size, limit, alpha, bias: true });
-            MoeSpec { num_experts, router: router.clone(), expert, shared: None, bias: false }
+            MoeSpec { num_experts, router: router.clone(), expert, shared: None, bias: false, latent: None }
         },
     );
     Ok(spec)

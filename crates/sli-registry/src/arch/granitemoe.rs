@@ -33,6 +33,12 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
     let mut spec = llama::spec(config)?;
     granite::multiply(&mut spec, config)?;
+    mix_experts(&mut spec, config)?;
+    Ok(spec)
+}
+
+/// Experts in place of each dense network, and perhaps a shared one beside them.
+pub(super) fn mix_experts(spec: &mut ModelSpec, config: &HfConfig) -> Result<()> {
     let num_experts = config.usize("num_local_experts")?;
     let shared_width = config.count_or("shared_intermediate_size", 0)?;
     let router = RouterSpec {
@@ -40,17 +46,17 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
         ..RouterSpec::softmax(config.usize("num_experts_per_tok")?, false)
     };
     mix(
-        &mut spec,
+        spec,
         |_| true,
         |mlp| MoeSpec {
             shared: shared_network(mlp, shared_width),
             ..gated_experts(num_experts, router.clone(), mlp, mlp.intermediate_size)
         },
     );
-    Ok(spec)
+    Ok(())
 }
 
-fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
+pub(super) fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     use TensorRole::{Router, SharedDown, SharedGate, SharedUp};
     const EXPERTS: &str = "{prefix}layers.{layer}.block_sparse_moe.";
     const SHARED: &str = "{prefix}layers.{layer}.shared_mlp.";

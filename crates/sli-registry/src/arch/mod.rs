@@ -8,6 +8,7 @@ mod arcee;
 mod arctic;
 mod aria_text;
 mod baichuan;
+mod bamba;
 mod bart;
 mod bert;
 mod biogpt;
@@ -37,6 +38,8 @@ mod eurobert;
 mod exaone;
 mod exaone4;
 mod falcon;
+mod falcon_h1;
+mod falcon_mamba;
 mod flex_olmo;
 mod gemma;
 mod gemma2;
@@ -56,6 +59,7 @@ mod gpt_oss;
 mod gptj;
 mod granite;
 mod granitemoe;
+mod granitemoehybrid;
 mod grok1;
 mod grok2;
 mod helium;
@@ -64,6 +68,7 @@ mod hunyuan_v1_moe;
 mod internlm;
 mod internlm2;
 mod internlm3;
+mod jamba;
 mod jetmoe;
 mod jina_embeddings_v3;
 mod kimi_linear;
@@ -75,6 +80,7 @@ mod longcat_flash;
 mod longt5;
 mod m2m_100;
 mod mamba;
+mod mamba2;
 mod mbart;
 mod megatron_bert;
 mod mimo_v2_flash;
@@ -91,6 +97,7 @@ mod mpt;
 mod multimodal;
 mod nanochat;
 mod nemotron;
+mod nemotron_h;
 mod neobert;
 mod nomic_bert;
 mod olmo;
@@ -130,6 +137,8 @@ mod xglm;
 mod xlm_roberta_xl;
 mod xverse;
 mod yi;
+mod zamba;
+mod zamba2;
 mod zaya;
 
 use crate::architecture::Architecture;
@@ -259,6 +268,15 @@ pub const ARCHITECTURES: &[Architecture] = &[
     mbart::ARCHITECTURE,
     m2m_100::ARCHITECTURE,
     mamba::ARCHITECTURE,
+    mamba2::ARCHITECTURE,
+    falcon_mamba::ARCHITECTURE,
+    jamba::ARCHITECTURE,
+    bamba::ARCHITECTURE,
+    granitemoehybrid::ARCHITECTURE,
+    falcon_h1::ARCHITECTURE,
+    nemotron_h::ARCHITECTURE,
+    zamba::ARCHITECTURE,
+    zamba2::ARCHITECTURE,
     kimi_linear::ARCHITECTURE,
     chatglm::ARCHITECTURE,
     glm::ARCHITECTURE,

@@ -47,8 +47,14 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
         for (layer, block) in stack.layers.iter_mut().enumerate() {
             if let (true, Some(Ffn::Mlp(mlp))) = (step == 1 || step > 0 && layer % step == 1, &block.ffn) {
                 let (router, expert) = (router.clone(), ExpertSpec::Plain(*mlp));
-                block.ffn =
-                    Some(Ffn::Moe(MoeSpec { num_experts, router, expert, shared: None, bias: false }));
+                block.ffn = Some(Ffn::Moe(MoeSpec {
+                    num_experts,
+                    router,
+                    expert,
+                    shared: None,
+                    bias: false,
+                    latent: None,
+                }));
             }
         }
     }
