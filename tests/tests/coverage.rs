@@ -102,6 +102,7 @@ const PROMISED: &[(Family, usize)] = &[
     (Family::Gpt, 18),
     (Family::Qwen, 14),
     (Family::Gemma, 8),
+    (Family::Mamba, 19),
     (Family::ChatGlm, 8),
     (Family::Phi, 6),
     (Family::Bloom, 5),

@@ -1,6 +1,7 @@
 //! Which weights a spec needs, with their shapes.
 
 mod mixers;
+mod wkv;
 
 use self::mixers::{mixer, projections};
 use crate::role::{Group, TensorKey, TensorNeed, TensorRole};
@@ -137,6 +138,7 @@ impl BlockSpec {
                 needs.tensor(role.weight(), &[hidden]);
             }
         };
+        norm(&mut needs, residual.norms_stream(), TensorRole::StreamNorm);
         let (own, after) = (residual.norms_input() || residual.norms_sum(), residual.norms_output());
         let has_mixer = self.mixer != Mixer::None;
         norm(&mut needs, own && residual.norms_mixer() && has_mixer, MixerNorm);
@@ -172,6 +174,7 @@ impl BlockSpec {
                 let roles = [MlpGate, MlpUp, MlpDown];
                 feed_forward(&mut needs, intermediate_size, bias, hidden, true, roles);
             }
+            Ffn::ChannelMix(spec) => wkv::channel_mix(&mut needs, spec, hidden),
             Ffn::NormedGatedMlp(spec) => {
                 use TensorRole::{MlpDown, MlpGate, MlpInnerNorm, MlpUp};
                 let MlpSpec { intermediate_size, bias, .. } = spec.mlp;

@@ -10,6 +10,7 @@ pub(crate) fn packed_floats(block: &BlockSpec, hidden: u64) -> u64 {
     let inner = match &block.ffn {
         Some(Ffn::Mlp(mlp) | Ffn::GatedMlp(mlp)) => mlp.intermediate_size,
         Some(Ffn::ClampedGatedMlp(mlp)) => mlp.intermediate_size,
+        Some(Ffn::ChannelMix(mix)) => mix.intermediate_size,
         Some(Ffn::Moe(moe)) => {
             moe.expert.intermediate_size().max(moe.shared.map_or(0, |shared| shared.mlp.intermediate_size))
         }
@@ -34,6 +35,8 @@ pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, inputs: LinearI
         Some(Ffn::Mlp(_) | Ffn::GatedMlp(_) | Ffn::ClampedGatedMlp(_)) if inputs.is_exact() => 0,
         Some(Ffn::Mlp(mlp) | Ffn::GatedMlp(mlp)) => 4 * mlp.intermediate_size,
         Some(Ffn::ClampedGatedMlp(mlp)) => 6 * mlp.intermediate_size,
+        // Mixtures with the token before, and the gate.
+        Some(Ffn::ChannelMix(_)) => 4 * hidden as usize,
         Some(Ffn::ScaledGatedMlp(scaled)) => 6 * scaled.mlp.intermediate_size,
         Some(Ffn::SparseGatedMlp(sparse)) => 6 * sparse.mlp.intermediate_size,
         Some(Ffn::NormedGatedMlp(normed)) => 4 * normed.mlp.intermediate_size,
@@ -114,6 +117,13 @@ fn mixer_floats(mixer: &Mixer, hidden: u64) -> usize {
         Mixer::Mamba1(m) => 7 * m.inner_size + 3 * (m.dt_rank + 2 * m.state_size),
         // What is projected, the channels of the convolution before and after it, gate and what is read, normed.
         Mixer::Mamba2(m) => 2 * m.projected_size() + 2 * m.conv_channels() + 4 * m.inner_size(),
+        // Mixtures, what is projected from them, and what is read.
+        Mixer::Wkv4(w) => 3 * hidden as usize + 5 * w.width,
+        Mixer::Wkv5(w) => {
+            let dynamic = w.dynamic.map_or(0, |dynamic| 6 * dynamic.mix_rank + 4 * hidden as usize);
+            4 * hidden as usize + 10 * w.width() + dynamic
+        }
+        Mixer::Wkv7(w) => 6 * hidden as usize + 16 * w.width(),
         // What one has found waits while the other runs.
         Mixer::AttentionAndScan(both) => {
             let (attention, scan) = (Mixer::Attention(both.attention.clone()), Mixer::Mamba2(both.scan));

@@ -5,7 +5,8 @@
 //! * [`attention`]: tile by tile with a running softmax, over packed samples.
 //! * [`chosen_attention`]: attention in which an index chooses the keys of each query ([`ChosenKeys`]).
 //! * [`rms_norm`], [`layer_norm`], [`activate`], [`gated_activation`], [`rope`], [`softmax_rows`], [`round_rows`].
-//! * [`selective_scan`], [`head_scan`] and [`causal_conv1d`] for state-space layers, [`delta_rule`] for linear attention.
+//! * [`selective_scan`], [`head_scan`] and [`causal_conv1d`] for state-space layers, [`delta_rule`], [`state_rule`] and [`wkv`] for
+//!   linear attention.
 //! * [`RowSummary`] and [`ChannelMoments`]: what is kept of logits and activations that are not kept themselves.
 //!
 //! All matrices are row-major, activations are f32. Samples are *packed*: laid end to end, with offsets, so that there
@@ -56,9 +57,11 @@ mod scan;
 mod scratch;
 mod simd;
 mod softmax;
+mod state_rule;
 mod summary;
 #[cfg(test)]
 mod testing;
+mod wkv;
 
 pub use activation::{Activation, activate, gated_activation};
 pub use attention::{Attention, Bias, Mask, attention};
@@ -79,4 +82,6 @@ pub use rows::{gather_rows, lead_heads, scatter_add_rows};
 pub use scan::{SelectiveScan, selective_scan};
 pub use scratch::SCRATCH_BYTES;
 pub use softmax::softmax_rows;
+pub use state_rule::{StateRule, StateTokens, state_rule};
 pub use summary::{RowSummary, update_rows};
+pub use wkv::wkv;

@@ -9,12 +9,14 @@ use crate::attention::AttentionLayer;
 use crate::backend::SliBackend;
 use crate::beside::BesideExperts;
 use crate::carried::Carried;
+use crate::channel_mix::ChannelMix;
 use crate::context::ChunkContext;
 use crate::hyper::{HyperConnections, Opened, all_streams};
 use crate::layer_input::LayerInput;
 use crate::mixer::MixerLayer;
 use crate::mlp::Mlp;
 use crate::moe::{Expert, MoeLayer, PendingExperts};
+use crate::norm::Norm;
 use crate::residual::Branch;
 use crate::shortcut::Shortcut;
 use crate::tensors::LayerTensors;
@@ -23,6 +25,7 @@ use crate::tensors::LayerTensors;
 #[derive(Clone, Debug)]
 pub struct Block<B: SliBackend> {
     residual: Residual,
+    stream_norm: Option<Norm<B>>,
     mixer: Option<(MixerLayer<B>, Branch<B>)>,
     cross: Option<(AttentionLayer<B>, Branch<B>)>,
     ffn: Option<(FfnLayer<B>, Branch<B>)>,
@@ -40,6 +43,7 @@ pub struct Block<B: SliBackend> {
 #[derive(Clone, Debug)]
 enum FfnLayer<B: SliBackend> {
     Mlp(Mlp<B>),
+    ChannelMix(Box<ChannelMix<B>>),
     Moe(Box<MoeLayer<B>>),
 }
 
@@ -74,6 +78,10 @@ impl<B: SliBackend> Block<B> {
     ) -> Result<Self> {
         use TensorRole::{CrossNorm, CrossOutNorm, FfnNorm, FfnOutNorm, MixerNorm, MixerOutNorm};
         let branch = |roles| Branch::load(spec, roles, tensors, device);
+        let stream_norm = match part.has_mixers() && spec.residual.norms_stream() {
+            true => Some(Norm::load(spec.norm, tensors, TensorRole::StreamNorm, device)?),
+            false => None,
+        };
         let mixer = match part.has_mixers() {
             true => MixerLayer::new(&spec.mixer, tensors, precision, device)?,
             false => None,
@@ -112,6 +120,9 @@ impl<B: SliBackend> Block<B> {
                 let roles = [MlpGate, MlpUp, MlpDown];
                 let mlp = Mlp::gated(&sparse.mlp, tensors, roles, precision, device)?;
                 Some(FfnLayer::Mlp(mlp.thinned(sparse.cutoff)))
+            }
+            Some(Ffn::ChannelMix(mix)) => {
+                Some(FfnLayer::ChannelMix(Box::new(ChannelMix::load(mix, tensors, precision, device)?)))
             }
             Some(Ffn::NormedGatedMlp(normed)) => {
                 use TensorRole::{MlpDown, MlpGate, MlpUp};
@@ -166,6 +177,7 @@ impl<B: SliBackend> Block<B> {
         };
         Ok(Self {
             residual: spec.residual,
+            stream_norm,
             dense,
             shortcut,
             beside,
@@ -200,6 +212,13 @@ impl<B: SliBackend> Block<B> {
             return self.connect(hyper, x, carried, context);
         }
         let (mut x, mut parallel) = (x, None);
+        match (self.residual, &self.stream_norm) {
+            (_, Some(norm)) => x = norm.forward(x),
+            (Residual::Rescaled { stream: Some(scale), .. }, _) if scale != 1.0 && self.mixer.is_some() => {
+                x = x * scale;
+            }
+            _ => {}
+        }
         if let Some((mixer, branch)) = &self.mixer {
             let (past, input) = branch.enter(x);
             // Parallel branches see what the layer sees, the others what the branch before left.
@@ -229,6 +248,9 @@ impl<B: SliBackend> Block<B> {
         };
         match ffn {
             FfnLayer::Mlp(mlp) => Forward::Done(self.ended(branch.join(past, mlp.forward(input)), carried)),
+            FfnLayer::ChannelMix(mix) => {
+                Forward::Done(self.ended(branch.join(past, mix.forward(input, context)), carried))
+            }
             FfnLayer::Moe(moe) => {
                 let past = match &self.shortcut {
                     Some(shortcut) => shortcut.forward(past, input.clone(), carried, context),
@@ -279,6 +301,7 @@ impl<B: SliBackend> Block<B> {
         let input = branch.enter(input).1;
         match ffn {
             FfnLayer::Mlp(mlp) => Forward::Done(opened.close(mlp.forward(input), carried)),
+            FfnLayer::ChannelMix(mix) => Forward::Done(opened.close(mix.forward(input, context), carried)),
             FfnLayer::Moe(moe) => {
                 let first = opened.wait(carried);
                 Forward::Pending(Box::new(moe.route(first, input, carried, context)))

@@ -1,7 +1,7 @@
 //! Linear attention with a gated delta rule (Yang et al. 2024).
 
 use burn::tensor::{Device, Tensor};
-use sli_core::{DeltaNetSpec, HostTensor, NormSpec, Result, SliError, StateDecay, TensorRole};
+use sli_core::{DeltaNetSpec, Result, SliError, StateDecay, TensorRole};
 use sli_kernels::{DeltaRule, Precision};
 
 use crate::backend::{DeltaInputs, SliBackend, table, vector};
@@ -10,6 +10,9 @@ use crate::linear::Linear;
 use crate::mlp::kernel_activation;
 use crate::norm::Norm;
 use crate::tensors::LayerTensors;
+
+/// Added to the squared length of queries and keys.
+const LENGTH_EPS: f64 = 1e-6;
 
 /// The mixer with its weights.
 #[derive(Clone, Debug)]
@@ -71,8 +74,12 @@ impl<B: SliBackend> DeltaNetLayer<B> {
         let length = (spec.key_dim as f32).powf(-0.5);
         let rate: Tensor<B, 1> = vector(tensors.weight(DeltaALog)?, device).exp().neg();
         Ok(Self {
-            query: convolved(DeltaQ, DeltaConvQ, Some(of_length(length, spec.key_dim, device)))?,
-            key: convolved(DeltaK, DeltaConvK, Some(of_length(1.0, spec.key_dim, device)))?,
+            query: convolved(
+                DeltaQ,
+                DeltaConvQ,
+                Some(Norm::of_length(length, spec.key_dim, LENGTH_EPS, device)),
+            )?,
+            key: convolved(DeltaK, DeltaConvK, Some(Norm::of_length(1.0, spec.key_dim, LENGTH_EPS, device)))?,
             value: convolved(DeltaV, DeltaConvV, None)?,
             decay: low_rank([DeltaDecayDown, DeltaDecay], decay_rank, true)?,
             rate: rate
@@ -131,11 +138,4 @@ impl<B: SliBackend> LowRank<B> {
             None => self.up.forward(x),
         }
     }
-}
-
-/// x * length / sqrt(x . x + 1e-6), for each head: an RMS norm with one weight for all its values.
-fn of_length<B: SliBackend>(length: f32, width: usize, device: &Device<B>) -> Norm<B> {
-    const EPS: f64 = 1e-6;
-    let weight = HostTensor::from_vec(vec![length / (width as f32).sqrt(); width], vec![width]);
-    Norm::new(NormSpec::rms(EPS / width as f64), Some(&weight), None, device)
 }

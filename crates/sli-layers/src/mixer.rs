@@ -21,6 +21,8 @@ use crate::mla::MlaLayer;
 use crate::rg_lru::RgLruLayer;
 use crate::short_conv::ShortConvLayer;
 use crate::tensors::LayerTensors;
+use crate::wkv::{Wkv4Layer, Wkv5Layer};
+use crate::wkv7::Wkv7Layer;
 
 /// A mixer with its weights.
 #[derive(Clone, Debug)]
@@ -37,6 +39,9 @@ pub(crate) enum MixerLayer<B: SliBackend> {
     Mamba2(Box<Mamba2Layer<B>>),
     AttentionAndScan(Box<AttentionAndScan<B>>),
     InformedScan(Box<InformedScan<B>>),
+    Wkv4(Box<Wkv4Layer<B>>),
+    Wkv5(Box<Wkv5Layer<B>>),
+    Wkv7(Box<Wkv7Layer<B>>),
     ShortConv(Box<ShortConvLayer<B>>),
     RgLru(Box<RgLruLayer<B>>),
 }
@@ -91,6 +96,9 @@ impl<B: SliBackend> MixerLayer<B> {
             Mixer::InformedScan(informed) => {
                 Self::InformedScan(Box::new(InformedScan::new(informed, tensors, precision, device)?))
             }
+            Mixer::Wkv4(wkv) => Self::Wkv4(Box::new(Wkv4Layer::new(wkv, tensors, precision, device)?)),
+            Mixer::Wkv5(wkv) => Self::Wkv5(Box::new(Wkv5Layer::new(wkv, tensors, precision, device)?)),
+            Mixer::Wkv7(wkv) => Self::Wkv7(Box::new(Wkv7Layer::new(wkv, tensors, precision, device)?)),
             Mixer::ShortConv(conv) => {
                 Self::ShortConv(Box::new(ShortConvLayer::new(conv, tensors, precision, device)?))
             }
@@ -118,6 +126,9 @@ impl<B: SliBackend> MixerLayer<B> {
             Self::Mamba2(mamba) => mamba.forward(input, context),
             Self::AttentionAndScan(both) => both.forward(input, carried, context),
             Self::InformedScan(informed) => informed.forward(input, carried, context),
+            Self::Wkv4(wkv) => wkv.forward(input, context),
+            Self::Wkv5(wkv) => wkv.forward(input, context),
+            Self::Wkv7(wkv) => wkv.forward(input, carried, context),
             Self::ShortConv(conv) => conv.forward(input, context),
             Self::RgLru(lru) => lru.forward(input, context),
         }

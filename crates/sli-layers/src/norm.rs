@@ -46,6 +46,12 @@ impl<B: SliBackend> Norm<B> {
         Ok(Self::new(spec, weight, tensors.bias_if(role, spec.has_bias())?, device))
     }
 
+    /// x * length / sqrt(x . x + eps), for each piece of `width`: an RMS norm with one weight for all values.
+    pub(crate) fn of_length(length: f32, width: usize, eps: f64, device: &Device<B>) -> Self {
+        let weight = HostTensor::from_vec(vec![length / (width as f32).sqrt(); width], vec![width]);
+        Self::new(NormSpec::rms(eps / width as f64), Some(&weight), None, device)
+    }
+
     /// A norm over pieces of `width`, each with the weights of one of `roles`, in turn.
     ///
     /// # Errors

@@ -65,6 +65,7 @@ impl<B: SliBackend> Branch<B> {
             output: load(residual.norms_output(), output_norm)?,
             scale: match (residual, shares) {
                 (Residual::ScaledPreNorm { scale }, _) => Some(scale),
+                (Residual::Rescaled { branch, .. }, _) => Some(branch),
                 (_, Some(Shares { branch, .. })) if branch != 1.0 => Some(branch),
                 _ => None,
             },

@@ -116,6 +116,17 @@ fn check_block(block: &BlockSpec) -> Result<(), String> {
                 _ => return Err("after a block of attention there is no scan".into()),
             }
         }
+        Mixer::Wkv4(wkv) => check_heads([wkv.width, 1], &[])?,
+        Mixer::Wkv5(wkv) => {
+            let ranks = wkv.dynamic.map_or(vec![], |dynamic| vec![dynamic.mix_rank, dynamic.decay_rank]);
+            check_heads([wkv.num_heads, wkv.head_dim], &ranks)?;
+            check_norm(&wkv.norm)?;
+        }
+        Mixer::Wkv7(wkv) => {
+            let ranks = [wkv.decay_rank, wkv.erase_rank, wkv.gate_rank, wkv.value_rank.unwrap_or(1)];
+            check_heads([wkv.num_heads, wkv.head_dim], &ranks)?;
+            check_norm(&wkv.norm)?;
+        }
         Mixer::ShortConv(conv) if (1..=MAX_CONVOLUTION).contains(&conv.width) => {}
         Mixer::ShortConv(conv) => return Err(format!("a convolution over {} tokens", conv.width)),
         Mixer::RgLru(lru) => {
@@ -287,6 +298,15 @@ fn check_mamba2(spec: &Mamba2Spec) -> Result<(), String> {
         return Err(format!("a convolution over {conv_width} tokens"));
     }
     spec.norm.map_or(Ok(()), |gated| check_norm(&gated.norm))
+}
+
+/// So many heads, each with a state as wide as it is high, and matrices of these ranks.
+fn check_heads([num_heads, head_dim]: [usize; 2], ranks: &[usize]) -> Result<(), String> {
+    let state = num_heads.saturating_mul(head_dim).saturating_mul(head_dim);
+    if !(1..=MAX_SIZE).contains(&state) || ranks.contains(&0) {
+        return Err(format!("{num_heads} heads of {head_dim} and matrices of ranks {ranks:?} hold no state"));
+    }
+    Ok(())
 }
 
 fn check_rope(rope: &RopeSpec, head_dim: usize) -> Result<(), String> {

@@ -1,6 +1,7 @@
 """State space models and hybrids."""
 
 from cases.case import DECODER, TOKENS, Case, rope
+from cases.remote import remote
 
 MAMBA = TOKENS | {
     "hidden_size": 32,
@@ -56,6 +57,14 @@ ZAMBA = TOKENS | {
     "mamba_d_conv": 3,
     "rms_norm_eps": 1e-3,
 }
+RWKV = TOKENS | {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "attention_hidden_size": 24,
+    "intermediate_size": 48,
+    "layer_norm_epsilon": 1e-3,
+}
+EAGLE = RWKV | {"head_size": 8, "head_size_divisor": 4, "rescale_every": 6, "tie_word_embeddings": False}
 
 CASES = {
     "mamba": Case("Mamba", "MambaForCausalLM", MAMBA),
@@ -252,5 +261,44 @@ CASES = {
             "chunk_size": 16,
         },
         lengths=(7, 4),
+    ),
+    "rwkv": Case(
+        "Mamba",
+        "RwkvForCausalLM",
+        RWKV | {"attention_hidden_size": 32, "rescale_every": 1, "use_cache": False},
+    ),
+    "rwkv5": remote("Mamba", "Rwkv5ForCausalLM", EAGLE, "rwkv5", "Rwkv5ForCausalLM"),
+    # Each token decides about its mixture and its decay, with matrices of ranks that follow from the hidden size.
+    "rwkv6": remote(
+        "Mamba",
+        "Rwkv5ForCausalLM",
+        EAGLE | {"mix_rank": 32, "decay_rank": 64},
+        "rwkv6",
+        "Rwkv6ForCausalLM",
+        keys={"mix_rank": None, "decay_rank": None},
+    ),
+    "rwkv7": remote(
+        "Mamba",
+        "RWKV7ForCausalLM",
+        TOKENS
+        | {
+            "hidden_size": 32,
+            "num_hidden_layers": 3,
+            "intermediate_size": 48,
+            "head_dim": 8,
+            "hidden_ratio": 1.5,
+            "hidden_act": "sqrelu",
+            "decay_low_rank_dim": 6,
+            "gate_low_rank_dim": 7,
+            "a_low_rank_dim": 5,
+            "v_low_rank_dim": 4,
+            "norm_first": True,
+            "norm_bias": True,
+            "norm_eps": 1e-3,
+            "attn": None,
+            "tie_word_embeddings": False,
+        },
+        "rwkv7",
+        "RWKV7ForCausalLM",
     ),
 }

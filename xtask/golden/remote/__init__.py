@@ -13,6 +13,7 @@ from remote.grok2 import Grok2ForCausalLM
 from remote.internlm2 import InternLM2ForCausalLM
 from remote.phi3small import Phi3SmallForCausalLM
 from remote.qwen import QWenForCausalLM
+from remote.rwkv import RWKV7ForCausalLM, Rwkv5ForCausalLM
 from remote.xverse_moe import XverseMoeForCausalLM
 
 CLASSES = {
@@ -27,6 +28,8 @@ CLASSES = {
         InternLM2ForCausalLM,
         Phi3SmallForCausalLM,
         QWenForCausalLM,
+        RWKV7ForCausalLM,
+        Rwkv5ForCausalLM,
         XverseMoeForCausalLM,
     )
 }

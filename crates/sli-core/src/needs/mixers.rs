@@ -1,5 +1,6 @@
 //! What mixers need.
 
+use super::wkv::{wkv4, wkv5, wkv7};
 use super::{Needs, feed_forward};
 use crate::role::TensorRole;
 use crate::spec::*;
@@ -23,6 +24,9 @@ pub(super) fn mixer(needs: &mut Needs, mixer: &Mixer, hidden: usize) {
             mamba2(needs, &spec.scan, hidden);
         }
         Mixer::InformedScan(spec) => informed_scan(needs, spec, hidden),
+        Mixer::Wkv4(spec) => wkv4(needs, spec, hidden),
+        Mixer::Wkv5(spec) => wkv5(needs, spec, hidden),
+        Mixer::Wkv7(spec) => wkv7(needs, spec, hidden),
         Mixer::ShortConv(spec) => short_conv(needs, spec, hidden),
         Mixer::RgLru(spec) => rg_lru(needs, spec, hidden),
     }

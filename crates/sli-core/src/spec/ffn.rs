@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{MoeSpec, NormSpec};
+use super::{ChannelMixSpec, MoeSpec, NormSpec};
 
 /// What transforms each token by itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +25,8 @@ pub enum Ffn {
         /// Width between up and down.
         intermediate_size: usize,
     },
+    /// An MLP over tokens that are mixed with those before them.
+    ChannelMix(ChannelMixSpec),
     /// Each token goes through a few of many gated MLPs.
     Moe(MoeSpec),
 }

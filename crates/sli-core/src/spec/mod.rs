@@ -24,6 +24,7 @@ mod residual;
 mod rope;
 mod short_conv;
 mod ssm;
+mod wkv;
 
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +57,7 @@ pub use residual::{Residual, Shares};
 pub use rope::{RopeScaling, RopeSpec};
 pub use short_conv::ShortConvSpec;
 pub use ssm::{GatedNormSpec, Mamba1Spec, Mamba2Spec, RgLruSpec};
+pub use wkv::{ChannelMixSpec, DynamicMixSpec, MixShare, Wkv4Spec, Wkv5Spec, Wkv7Spec};
 
 /// The twelve families of the taxonomy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -226,10 +228,16 @@ impl StackSpec {
             Some(Ffn::Moe(moe)) => moe.router.network.map(|network| network.width),
             _ => None,
         });
+        let first_values = self.layers.iter().filter_map(|block| match &block.mixer {
+            Mixer::Wkv7(spec) => Some(spec.width()),
+            _ => None,
+        });
+        let first_values = first_values.max().unwrap_or(0);
         let embedding = if self.embedding.carried { self.hidden_size } else { 0 };
         let kept = kept
             .sum::<usize>()
             .saturating_add(embedding)
+            .saturating_add(first_values)
             .saturating_add(of_routers.max().unwrap_or(0))
             .saturating_add(shares);
         streams.saturating_mul(self.hidden_size).saturating_add(inputs).saturating_add(kept)
@@ -333,6 +341,12 @@ pub enum Mixer {
     AttentionAndScan(AttentionAndScanSpec),
     /// A scan that also sees what a block of attention made of the stream and the embedding.
     InformedScan(InformedScanSpec),
+    /// The weighted mean of RWKV-4 (Peng et al. 2023).
+    Wkv4(Wkv4Spec),
+    /// The states of RWKV-5 and RWKV-6 (Peng et al. 2024).
+    Wkv5(Wkv5Spec),
+    /// The states of RWKV-7 (Peng et al. 2025).
+    Wkv7(Wkv7Spec),
     /// A gated short convolution.
     ShortConv(ShortConvSpec),
     /// The gated linear recurrence of Griffin (De et al. 2024).

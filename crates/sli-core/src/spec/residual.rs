@@ -17,6 +17,13 @@ pub enum Residual {
         /// What each branch is multiplied by.
         scale: f64,
     },
+    /// y + branch * ffn(norm'(y)) with y = s + branch * mixer(norm(s)), where s is a multiple of x or a norm of it (RWKV).
+    Rescaled {
+        /// What x is multiplied by; `None`: it is normed.
+        stream: Option<f64>,
+        /// What each branch is multiplied by.
+        branch: f64,
+    },
     /// w * x + f(norm(x)), for each branch in turn, with a learned vector w (Doge).
     WeightedPreNorm,
     /// norm(x + f(x)), for each branch in turn.
@@ -80,6 +87,11 @@ impl Residual {
     /// Is each branch's input normed, by [`crate::TensorRole::MixerNorm`] and its like?
     pub fn norms_input(self) -> bool {
         !matches!(self, Self::PostNorm | Self::BranchNorm)
+    }
+
+    /// Is the layer's input normed before anything else, by [`crate::TensorRole::StreamNorm`]?
+    pub fn norms_stream(self) -> bool {
+        matches!(self, Self::Rescaled { stream: None, .. })
     }
 
     /// Is the mixer's input among what is normed? In few residuals it is not.

@@ -307,7 +307,10 @@ fn mixer_flops(mixer: &Mixer, samples: &Samples, stack: usize) -> u64 {
             let attention = Mixer::Attention(spec.attention.clone());
             mixer_flops(&attention, samples, stack) + mixer_flops(&spec.scan, samples, stack)
         }
-        Mixer::None => 0,
+        // Each token fades, writes and reads all of the state, and in the last also looks at it and adds what it found.
+        Mixer::Wkv5(spec) => 6 * (spec.width() * spec.head_dim) as u64 * sequences.num_tokens() as u64,
+        Mixer::Wkv7(spec) => 10 * (spec.width() * spec.head_dim) as u64 * sequences.num_tokens() as u64,
+        Mixer::None | Mixer::Wkv4(_) => 0,
         Mixer::Mamba1(_) | Mixer::ShortConv(_) | Mixer::RgLru(_) => 0,
     }
 }

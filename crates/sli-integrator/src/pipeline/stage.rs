@@ -133,6 +133,7 @@ fn block_kind(block: &BlockSpec) -> String {
         Mixer::Mamba2(_) => "Mamba-2",
         Mixer::AttentionAndScan(_) => "attention and Mamba-2",
         Mixer::InformedScan(_) => "attention, then Mamba",
+        Mixer::Wkv4(_) | Mixer::Wkv5(_) | Mixer::Wkv7(_) => "time mixing",
         Mixer::ShortConv(_) => "short convolution",
         Mixer::RgLru(_) => "RG-LRU",
     });
@@ -145,6 +146,7 @@ fn block_kind(block: &BlockSpec) -> String {
         | Ffn::SparseGatedMlp(_)
         | Ffn::NormedGatedMlp(_)
         | Ffn::ClampedGatedMlp(_) => "gated MLP",
+        Ffn::ChannelMix(_) => "channel mixing",
         Ffn::Moe(_) => "experts",
     });
     [mixer, cross, ffn].into_iter().flatten().collect::<Vec<_>>().join(" + ")

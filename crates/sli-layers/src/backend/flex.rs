@@ -7,10 +7,10 @@ use half::{bf16, f16};
 use sli_core::{Dtype, HostTensor, NormSpec, Scales};
 use sli_kernels::{
     Activation, Attention, ChosenKeys, DeltaRule, DeltaTokens, Format, HeadScan, Matrix, Precision,
-    SelectiveScan,
+    SelectiveScan, StateRule, StateTokens,
 };
 
-use crate::backend::{DeltaInputs, HeadScanShape, Scan, SliBackend, into_f32, recycle};
+use crate::backend::{DeltaInputs, HeadScanShape, Scan, SliBackend, StateInputs, into_f32, recycle};
 use crate::linear::Linear;
 use crate::mlp::Inner;
 use crate::rope::RopeTable;
@@ -323,6 +323,38 @@ impl SliBackend for Flex {
         let mut y = recycle::vector(tokens * heads * head_dim);
         sli_kernels::head_scan(&scan, input.slice(), step.slice(), offsets, &mut y);
         tensor(y, [tokens, heads * head_dim])
+    }
+
+    fn state_rule(rule: &StateRule, inputs: StateInputs<Self>, offsets: &[usize]) -> Tensor<Self, 2> {
+        let shape = inputs.value.dims();
+        let (read, decay) = (Values::of(inputs.read), Values::of(inputs.decay));
+        let (key, value) = (Values::of(inputs.key), Values::of(inputs.value));
+        let moved = inputs.moved.map(|moved| moved.map(Values::of));
+        let tokens = StateTokens {
+            read: read.slice(),
+            decay: decay.slice(),
+            key: key.slice(),
+            value: value.slice(),
+            moved: moved.as_ref().map(|moved| moved.each_ref().map(Values::slice)),
+        };
+        let mut y = recycle::vector(shape[0] * shape[1]);
+        sli_kernels::state_rule(rule, &tokens, offsets, &mut y);
+        tensor(y, shape)
+    }
+
+    fn wkv(
+        decay: &Tensor<Self, 1>,
+        bonus: &Tensor<Self, 1>,
+        key: Tensor<Self, 2>,
+        value: Tensor<Self, 2>,
+        offsets: &[usize],
+    ) -> Tensor<Self, 2> {
+        let shape = value.dims();
+        let (decay, bonus) = (Values::of(decay.clone()), Values::of(bonus.clone()));
+        let (key, value) = (Values::of(key), Values::of(value));
+        let mut y = recycle::vector(shape[0] * shape[1]);
+        sli_kernels::wkv(decay.slice(), bonus.slice(), key.slice(), value.slice(), offsets, &mut y);
+        tensor(y, shape)
     }
 
     fn delta_rule(rule: &DeltaRule, inputs: DeltaInputs<Self>, offsets: &[usize]) -> Tensor<Self, 2> {

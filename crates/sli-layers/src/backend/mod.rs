@@ -3,6 +3,7 @@
 mod flex;
 mod ndarray;
 mod plain;
+mod recurrences;
 mod recycle;
 
 #[cfg(feature = "cuda")]
@@ -13,7 +14,7 @@ use std::fmt::Debug;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Device, Tensor, TensorData};
 use sli_core::{HostTensor, NormSpec};
-use sli_kernels::{Activation, Attention, ChosenKeys, DeltaRule, Precision};
+use sli_kernels::{Activation, Attention, ChosenKeys, DeltaRule, Precision, StateRule};
 
 use crate::linear::Linear;
 use crate::mlp::Inner;
@@ -143,7 +144,7 @@ pub trait SliBackend: Backend {
         d: &Tensor<Self, 1>,
         offsets: &[usize],
     ) -> Tensor<Self, 2> {
-        plain::selective_scan(scan, a, d, offsets)
+        recurrences::selective_scan(scan, a, d, offsets)
     }
 
     /// The scan by heads of Mamba-2 over each sample: input [tokens, heads * head_dim + 2 * groups * state], step
@@ -156,12 +157,28 @@ pub trait SliBackend: Backend {
         d: &Tensor<Self, 1>,
         offsets: &[usize],
     ) -> Tensor<Self, 2> {
-        plain::head_scan(shape, input, step, a, d, offsets)
+        recurrences::head_scan(shape, input, step, a, d, offsets)
+    }
+
+    /// A state of keys and values that fades row by row, over each sample: [tokens, heads * head_dim].
+    fn state_rule(rule: &StateRule, inputs: StateInputs<Self>, offsets: &[usize]) -> Tensor<Self, 2> {
+        recurrences::state_rule(rule, inputs, offsets)
+    }
+
+    /// The weighted means of RWKV-4 over each sample, with decay and bonus `[channels]`: [tokens, channels].
+    fn wkv(
+        decay: &Tensor<Self, 1>,
+        bonus: &Tensor<Self, 1>,
+        key: Tensor<Self, 2>,
+        value: Tensor<Self, 2>,
+        offsets: &[usize],
+    ) -> Tensor<Self, 2> {
+        recurrences::wkv(decay, bonus, key, value, offsets)
     }
 
     /// The gated delta rule over each sample: [tokens, heads * value_dim].
     fn delta_rule(rule: &DeltaRule, inputs: DeltaInputs<Self>, offsets: &[usize]) -> Tensor<Self, 2> {
-        plain::delta_rule(rule, inputs, offsets)
+        recurrences::delta_rule(rule, inputs, offsets)
     }
 
     /// The rows of x at these indices.
@@ -228,6 +245,21 @@ pub struct DeltaInputs<B: Backend> {
     pub decay: Tensor<B, 2>,
     /// How much of what was there is replaced, [tokens, heads].
     pub write: Tensor<B, 2>,
+}
+
+/// What changes from token to token in a state of keys and values, all [tokens, heads * head_dim].
+#[derive(Clone, Debug)]
+pub struct StateInputs<B: Backend> {
+    /// With what the states are read.
+    pub read: Tensor<B, 2>,
+    /// What each row of the states is multiplied by.
+    pub decay: Tensor<B, 2>,
+    /// Where in the states it is written.
+    pub key: Tensor<B, 2>,
+    /// What is written.
+    pub value: Tensor<B, 2>,
+    /// Where the states are looked at before, and where what is found there is added.
+    pub moved: Option<[Tensor<B, 2>; 2]>,
 }
 
 /// A vector of weights on the device, in f32.

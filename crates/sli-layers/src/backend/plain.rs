@@ -5,9 +5,9 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, s};
 use half::bf16;
 use sli_core::NormSpec;
-use sli_kernels::{Activation, Attention, Bias, ChosenKeys, DeltaRule, Mask, Precision};
+use sli_kernels::{Activation, Attention, Bias, ChosenKeys, Mask, Precision};
 
-use crate::backend::{DeltaInputs, HeadScanShape, Scan, into_f32};
+use crate::backend::into_f32;
 use crate::rope::RopeTable;
 
 /// Rounds what enters a product, as the precision says.
@@ -307,96 +307,6 @@ pub(super) fn causal_convolution<B: Backend>(
         Some(bias) => y + bias.clone().unsqueeze(),
         None => y,
     }
-}
-
-pub(super) fn selective_scan<B: Backend>(
-    scan: Scan<B>,
-    a: &Tensor<B, 2>,
-    d: &Tensor<B, 1>,
-    offsets: &[usize],
-) -> Tensor<B, 2> {
-    let [channels, state] = a.dims();
-    let mut outputs = Vec::new();
-    for sample in offsets.windows(2) {
-        let mut h = Tensor::<B, 2>::zeros([channels, state], &a.device());
-        for t in sample[0]..sample[1] {
-            let column = |x: &Tensor<B, 2>| x.clone().slice(s![t..t + 1, ..]).swap_dims(0, 1); // [channels, 1]
-            let (x, delta) = (column(&scan.x), column(&scan.delta));
-            let b = scan.b.clone().slice(s![t..t + 1, ..]); // [1, state]
-            let c = scan.c.clone().slice(s![t..t + 1, ..]);
-            h = (a.clone() * delta.clone()).exp() * h + (delta * x) * b;
-            outputs.push((h.clone() * c).sum_dim(1).swap_dims(0, 1)); // [1, channels]
-        }
-    }
-    let skip = scan.x * d.clone().unsqueeze();
-    if outputs.is_empty() { skip } else { Tensor::cat(outputs, 0) + skip }
-}
-
-pub(super) fn head_scan<B: Backend>(
-    shape: HeadScanShape,
-    input: Tensor<B, 2>,
-    step: Tensor<B, 2>,
-    a: &Tensor<B, 1>,
-    d: &Tensor<B, 1>,
-    offsets: &[usize],
-) -> Tensor<B, 2> {
-    let HeadScanShape { head_dim, num_groups, state: rows } = shape;
-    let ([tokens, _], [heads]) = (input.dims(), a.dims());
-    let shared = num_groups * rows;
-    let x = input.clone().slice(s![.., 0..heads * head_dim]).reshape([tokens, heads, head_dim]);
-    // For each head what its group has.
-    let of_heads = |from: usize| {
-        let of_groups = input.clone().slice(s![.., from..from + shared]);
-        of_groups
-            .reshape([tokens, num_groups, 1, rows])
-            .repeat_dim(2, heads / num_groups)
-            .reshape([tokens, heads, rows])
-    };
-    let (b, c) = (of_heads(heads * head_dim), of_heads(heads * head_dim + shared));
-    let kept = (step.clone() * a.clone().unsqueeze()).exp();
-    let written = x.clone() * step.unsqueeze_dim::<3>(2);
-    let mut outputs = Vec::new();
-    for sample in offsets.windows(2) {
-        let mut state = Tensor::<B, 3>::zeros([heads, rows, head_dim], &x.device());
-        for t in sample[0]..sample[1] {
-            let column = |x: &Tensor<B, 3>| x.clone().slice(s![t..t + 1, .., ..]).reshape([heads, rows, 1]);
-            let kept = kept.clone().slice(s![t..t + 1, ..]).reshape([heads, 1, 1]);
-            let written = written.clone().slice(s![t..t + 1, .., ..]).reshape([heads, 1, head_dim]);
-            state = state * kept + column(&b) * written;
-            outputs.push((state.clone() * column(&c)).sum_dim(1).reshape([1, heads * head_dim]));
-        }
-    }
-    let skip = (x * d.clone().reshape([1, heads, 1])).reshape([tokens, heads * head_dim]);
-    if outputs.is_empty() { skip } else { Tensor::cat(outputs, 0) + skip }
-}
-
-pub(super) fn delta_rule<B: Backend>(
-    rule: &DeltaRule,
-    inputs: DeltaInputs<B>,
-    offsets: &[usize],
-) -> Tensor<B, 2> {
-    let DeltaRule { num_key_heads, num_heads, key_dim, value_dim, decays } = *rule;
-    let mut outputs = Vec::new();
-    for sample in offsets.windows(2) {
-        let mut state = Tensor::<B, 3>::zeros([num_heads, key_dim, value_dim], &inputs.value.device());
-        for t in sample[0]..sample[1] {
-            let row = |x: &Tensor<B, 2>, shape: [usize; 3]| x.clone().slice(s![t..t + 1, ..]).reshape(shape);
-            // A key head for each value head, as a column.
-            let column = |x: &Tensor<B, 2>| {
-                row(x, [num_key_heads, 1, key_dim])
-                    .repeat_dim(1, num_heads / num_key_heads)
-                    .reshape([num_heads, key_dim, 1])
-            };
-            let (query, key) = (column(&inputs.query), column(&inputs.key));
-            let value = row(&inputs.value, [num_heads, 1, value_dim]);
-            state = state * row(&inputs.decay, [num_heads, decays, 1]);
-            let stored = (state.clone() * key.clone()).sum_dim(1); // [heads, 1, value_dim]
-            let change = (value - stored) * row(&inputs.write, [num_heads, 1, 1]);
-            state = state + key * change;
-            outputs.push((state.clone() * query).sum_dim(1).reshape([1, num_heads * value_dim]));
-        }
-    }
-    if outputs.is_empty() { inputs.value } else { Tensor::cat(outputs, 0) }
 }
 
 fn indices<B: Backend>(rows: &[u32], device: &Device<B>) -> Tensor<B, 1, Int> {

@@ -123,6 +123,9 @@ mod qwen3_next;
 mod qwen_multimodal;
 mod recurrent_gemma;
 mod roberta;
+mod rwkv;
+mod rwkv5;
+mod rwkv7;
 mod seed_oss;
 mod smollm3;
 mod solar_open;
@@ -277,6 +280,10 @@ pub const ARCHITECTURES: &[Architecture] = &[
     nemotron_h::ARCHITECTURE,
     zamba::ARCHITECTURE,
     zamba2::ARCHITECTURE,
+    rwkv::ARCHITECTURE,
+    rwkv5::EAGLE,
+    rwkv5::FINCH,
+    rwkv7::ARCHITECTURE,
     kimi_linear::ARCHITECTURE,
     chatglm::ARCHITECTURE,
     glm::ARCHITECTURE,

@@ -128,7 +128,7 @@ fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
         (MlpDown, "feed_forward.down_proj"),
     ];
     modules(stack, SHARED, &names);
-    stack.pin("{block}");
+    pin_blocks(stack, config)?;
     mamba1_names(stack, MAMBA);
     let Some(scan) = scans(spec).find_map(|scan| match scan {
         Mixer::Mamba1(scan) => Some(scan),
@@ -164,8 +164,21 @@ fn scans(spec: &ModelSpec) -> impl Iterator<Item = &Mixer> {
     })
 }
 
+/// Do layers share their blocks? Transformers ties these where it ties the head.
+fn shares_blocks(config: &HfConfig) -> Result<bool> {
+    config.bool_or("tie_word_embeddings", true)
+}
+
+/// What belongs to shared blocks, all of it mapped before, is read once.
+pub(super) fn pin_blocks(stack: &mut StackMap, config: &HfConfig) -> Result<()> {
+    if shares_blocks(config)? {
+        stack.pin("{block}");
+    }
+    Ok(())
+}
+
 /// All but the scans and the MLPs. `{block}` stands for the layer under which a layer's block of attention is stored,
-/// which is the first that has it of `num_blocks` taking turns, `{use}` for how many such layers come before, and `{scan}`
+/// which is the first that has it of `num_blocks` taking turns where these are shared, `{use}` for how many such layers come before, and `{scan}`
 /// for what a layer with attention has before the names of its scan.
 pub(super) fn hybrid_weights(
     config: &HfConfig,
@@ -197,11 +210,12 @@ pub(super) fn hybrid_weights(
         let of_layer = |layer| informed.iter().position(|other| *other == layer).map_or(String::new(), name);
         (0..spec.num_layers()).map(of_layer).collect::<Vec<_>>()
     };
-    stack.name_layers("{block}", by_layer(&|index| informed[index % num_blocks].to_string()));
+    let tied = shares_blocks(config)?;
+    let owner = |index: usize| if tied { informed[index % num_blocks] } else { informed[index] };
+    stack.name_layers("{block}", by_layer(&|index| owner(index).to_string()));
     stack.name_layers("{use}", by_layer(&|index| index.to_string()));
     stack.name_layers("{scan}", by_layer(&|_| "mamba_decoder.".into()));
     let mut map = WeightMap { prefixes: vec!["model.", ""], stacks: vec![stack], ..WeightMap::default() };
-    let tied = config.bool_or("tie_word_embeddings", true)?;
     lm_head(&mut map, tied, &["{prefix}embed_tokens.weight"], "lm_head.weight");
     // Copies of the shared blocks under the other layers.
     map.ignored.push(format!("{{prefix}}layers.{{layer}}.{shared}*"));

@@ -6,7 +6,7 @@ use sli_core::{
     Result, TensorRole, WeightMap,
 };
 
-use super::zamba::{Block, hybrid, hybrid_weights, informed_layers, joint_attention};
+use super::zamba::{Block, hybrid, hybrid_weights, informed_layers, joint_attention, pin_blocks};
 use crate::architecture::{Architecture, KnownModel};
 use crate::blocks::{activation, share_per_head};
 use crate::config::HfConfig;
@@ -101,7 +101,7 @@ fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     Fused::new(&format!("{ffn}gate_up_proj")).split(stack, &[(MlpGate, inner), (MlpUp, inner)]);
     stack.module(MlpDown, &format!("{ffn}down_proj"));
     // What several layers share ends here: additions are stored with the block and belong to one layer.
-    stack.pin("{block}");
+    pin_blocks(stack, config)?;
     let additions = [
         (QueryAdapterDown, "self_attn.linear_q_adapter_list.{use}.0"),
         (QueryAdapter, "self_attn.linear_q_adapter_list.{use}.1"),
