@@ -59,7 +59,9 @@ pub struct WeightStream {
 struct Shared {
     layout: Arc<Layout>,
     files: DirectFiles,
-    pool: Arc<BufferPool>,
+    /// One for each lane: what is urgent would cut up the memory for what is read ahead.
+    ahead: Arc<BufferPool>,
+    urgent: Arc<BufferPool>,
     state: Mutex<State>,
     /// Something in `state` has changed that a thread may wait for.
     changed: Condvar,
@@ -82,7 +84,8 @@ impl WeightStream {
         let schedule = Schedule::new(ahead_bytes, urgent_bytes);
         let shared = Arc::new(Shared {
             files: DirectFiles::new(layout.checkpoint().clone(), mode),
-            pool: BufferPool::new(ahead_bytes.saturating_add(urgent_bytes)),
+            ahead: BufferPool::new(ahead_bytes),
+            urgent: BufferPool::new(urgent_bytes),
             layout,
             state: Mutex::new(State { schedule, stats: StreamStats::default(), ended: false }),
             changed: Condvar::new(),
@@ -180,7 +183,11 @@ fn serve(shared: &Arc<Shared>, lane: Lane) {
 
     let _end = EndWhenDropped(shared);
     while let Some((request, bytes)) = shared.next(lane) {
-        let memory = Memory::leased(shared.pool.clone(), shared.lease(lane, bytes));
+        let pool = match lane {
+            Lane::Ahead => &shared.ahead,
+            Lane::Urgent => &shared.urgent,
+        };
+        let memory = Memory::leased(pool.clone(), shared.lease(lane, bytes));
         let result = shared.layout.load(&request, memory, &mut LaneReader { shared, lane });
         let mut state = shared.lock();
         if let Ok(tensors) = &result {
