@@ -103,10 +103,13 @@ impl Situation<'_> {
         let deep =
             (layer..=STAGES_AHEAD.max(layer)).take_while(|ahead| self.read_ahead(*ahead) <= READ_AHEAD);
         let deep = deep.last().unwrap_or(layer);
-        // Where a part of a layer is read while the other one computes, more would only take memory.
-        let aheads: &[usize] = if self.reads_behind_the_other_part() { &[1] } else { &[deep, layer] };
+        let has_experts = layers_top_k(self.spec) > 0;
+        // Where a part of a layer is read while the other one computes, or while its experts are read and compute, more
+        // would only take memory.
+        let aheads: &[usize] =
+            if has_experts || self.reads_behind_the_other_part() { &[1] } else { &[deep, layer] };
         let mut large = LARGE_CHUNKS.to_vec();
-        if layers_top_k(self.spec) > 0 {
+        if has_experts {
             large.splice(..0, CHUNKS_FOR_EXPERTS);
         }
         let tried: [(&[usize], &[usize]); 4] = [
