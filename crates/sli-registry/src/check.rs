@@ -19,6 +19,9 @@ const MAX_EXPERTS: usize = 1 << 20;
 /// More residual streams than this are a mistake.
 const MAX_STREAMS: usize = 64;
 
+/// More heads of a scan, each with matrices of its own, are a mistake.
+const MAX_SCAN_HEADS: usize = 1 << 10;
+
 /// Mixtures of streams that are brought to balance more often than this are a mistake.
 const MAX_ITERATIONS: usize = 1000;
 
@@ -271,7 +274,10 @@ fn check_delta_net(spec: &DeltaNetSpec) -> Result<(), String> {
 
 fn check_mamba1(spec: &Mamba1Spec) -> Result<(), String> {
     let Mamba1Spec { inner_size, num_heads, state_size, conv_width, dt_rank, .. } = *spec;
-    if num_heads == 0 || !(1..=MAX_SIZE).contains(&inner_size) || !inner_size.is_multiple_of(num_heads) {
+    if !(1..=MAX_SCAN_HEADS).contains(&num_heads)
+        || !(1..=MAX_SIZE).contains(&inner_size)
+        || !inner_size.is_multiple_of(num_heads)
+    {
         return Err(format!("{inner_size} channels cannot be shared out over {num_heads} heads"));
     }
     if !(1..=MAX_SIZE).contains(&inner_size.saturating_mul(state_size)) || dt_rank == 0 {

@@ -72,13 +72,13 @@ pub(super) fn in_current_words(config: &HfConfig) -> Result<HfConfig> {
         config.ignore(&[PADDED, "ssm_cfg", "d_model", "n_layer"]);
         return Ok(config.clone());
     }
-    // What the authors' hybrids have besides, and how their MLPs are stored.
-    for key in ["attn_layer_idx", "d_intermediate"] {
-        if config.usizes(key).ok().flatten().is_some_and(|layers| !layers.is_empty())
-            || config.usizes(key).is_err() && config.count_or(key, 0)? > 0
-        {
-            return Err(config.invalid(key, "nothing: attention and MLPs beside the scans are not supported"));
-        }
+    // What the authors' hybrids have besides: attention in some layers, an MLP in all.
+    const WITHOUT: &str = "nothing: attention and MLPs beside the scans are not supported";
+    if config.usizes("attn_layer_idx")?.is_some_and(|layers| !layers.is_empty()) {
+        return Err(config.invalid("attn_layer_idx", WITHOUT));
+    }
+    if config.count_or("d_intermediate", 0)? > 0 {
+        return Err(config.invalid("d_intermediate", WITHOUT));
     }
     config.ignore(&["attn_cfg"]);
     let hidden_size = config.usize("d_model")?;
@@ -90,25 +90,28 @@ pub(super) fn in_current_words(config: &HfConfig) -> Result<HfConfig> {
         "vocab_size": vocab_size,
         "tie_word_embeddings": config.bool_or("tie_embeddings", true)?,
     });
-    if let Some(ssm) = config.section("ssm_cfg")? {
-        ssm.ignore(&["layer", "dt_min", "dt_max", "dt_init_floor", "dt_init", "dt_scale", "chunk_size"]);
-        let expand = ssm.usize_or("expand", 2)?;
-        let head_dim = ssm.usize_or("headdim", 64)?;
-        for (key, value) in [
-            ("expand", json!(expand)),
-            ("conv_kernel", json!(ssm.usize_or("d_conv", 4)?)),
-            ("use_conv_bias", json!(ssm.bool_or("conv_bias", true)?)),
-            ("use_bias", json!(ssm.bool_or("bias", false)?)),
-            ("time_step_rank", json!(size_or_auto(&ssm, "dt_rank", hidden_size.div_ceil(16))?)),
-            ("head_dim", json!(head_dim)),
-            ("num_heads", json!(expand * hidden_size / head_dim)),
-            ("n_groups", json!(ssm.usize_or("ngroups", 1)?)),
-        ] {
-            words[key] = value;
-        }
-        if let Some(state_size) = ssm.optional_usize("d_state")? {
-            words["state_size"] = json!(state_size);
-        }
+    let ssm = config.section("ssm_cfg")?.unwrap_or_else(|| config.clone());
+    // Which of the two mixers it is, which the class says too; initial values; how sums are computed.
+    ssm.ignore(&["layer", "dt_min", "dt_max", "dt_init_floor", "dt_init", "dt_scale", "chunk_size"]);
+    ssm.ignore(&["A_init_range", "conv_init", "use_fast_path", "use_mem_eff_path"]);
+    require(&ssm, "rmsnorm", true)?;
+    require(&ssm, "norm_before_gate", false)?;
+    require(&ssm, "D_has_hdim", false)?;
+    let (expand, head_dim) = (ssm.usize_or("expand", 2)?, ssm.usize_or("headdim", 64)?);
+    for (key, value) in [
+        ("expand", json!(expand)),
+        ("conv_kernel", json!(ssm.usize_or("d_conv", 4)?)),
+        ("use_conv_bias", json!(ssm.bool_or("conv_bias", true)?)),
+        ("use_bias", json!(ssm.bool_or("bias", false)?)),
+        ("time_step_rank", json!(size_or_auto(&ssm, "dt_rank", hidden_size.div_ceil(16))?)),
+        ("head_dim", json!(head_dim)),
+        ("num_heads", json!(expand * hidden_size / head_dim)),
+        ("n_groups", json!(ssm.usize_or("ngroups", 1)?)),
+    ] {
+        words[key] = value;
+    }
+    if let Some(state_size) = ssm.optional_usize("d_state")? {
+        words["state_size"] = json!(state_size);
     }
     Ok(config.with(words))
 }

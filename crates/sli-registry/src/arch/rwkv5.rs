@@ -39,8 +39,8 @@ fn eagle(config: &HfConfig) -> Result<ModelSpec> {
 }
 
 fn finch(config: &HfConfig) -> Result<ModelSpec> {
-    // Larger models have larger ones.
-    let wide = config.usize("hidden_size")? >= 4096;
+    // The released code has larger ones for the one width that larger models have.
+    let wide = config.usize("hidden_size")? == 4096;
     let (mix_rank, decay_rank) = if wide { (64, 128) } else { (32, 64) };
     of_heads(config, MixShare::Previous, Some(DynamicMixSpec { mix_rank, decay_rank }))
 }
