@@ -113,9 +113,14 @@ impl ProductKernel for Task<'_> {
             if direct && count == rows {
                 line = k / width;
                 let w = start.wrapping_add(row * pitch);
-                let next = Lines { start: w.wrapping_add(rows * pitch), pitch, line: LINE * 4 };
+                // One row of x leaves the hardware time to foresee by itself what comes next.
+                let next = (self.m > 1).then_some(Lines {
+                    start: w.wrapping_add(rows * pitch),
+                    pitch,
+                    line: LINE * 4,
+                });
                 // SAFETY: these are whole lines of rows of w.
-                unsafe { self.dot(a, 0, line, w, pitch, sums, Some(next)) };
+                unsafe { self.dot(a, 0, line, w, pitch, sums, next) };
             }
             while line * width < k {
                 let columns = line * width..k.min((line + DEPTH) * width);
