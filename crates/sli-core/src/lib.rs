@@ -36,5 +36,5 @@ pub use role::{Group, Part, TensorKey, TensorNeed, TensorRole};
 pub use scales::{MXFP4_GROUP, Scales, TERNARY_ROWS, WeightFormat};
 pub use size::ByteSize;
 pub use spec::*;
-pub use tensor::{Dtype, HostTensor, TensorSource};
+pub use tensor::{Dtype, HostTensor, TensorSource, f8_e8m0_to_f32};
 pub use weight_map::{LoadOp, Place, Residency, StackMap, WeightMap, WeightSource};

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::tensor::{Dtype, HostTensor, f8_e4m3_to_f32};
+use crate::tensor::{Dtype, HostTensor, f8_e4m3_to_f32, f8_e8m0_to_f32};
 
 /// Columns that share a scale in MXFP4 (OCP Microscaling Formats, version 1.0).
 pub const MXFP4_GROUP: usize = 32;
@@ -73,7 +73,7 @@ impl Scales {
                 Self::Mxfp4 { exponents } => {
                     let scales = &exponents.bytes()[row * exponents.shape()[1]..];
                     for (i, code) in codes.iter().enumerate() {
-                        let scale = (f32::from(scales[2 * i / MXFP4_GROUP]) - 127.0).exp2();
+                        let scale = f8_e8m0_to_f32(scales[2 * i / MXFP4_GROUP]);
                         out.extend([code & 15, code >> 4].map(|code| E2M1[usize::from(code)] * scale));
                     }
                 }

@@ -22,6 +22,8 @@ pub enum Dtype {
     Bf16,
     /// 8-bit float, 4 exponent and 3 mantissa bits, no infinities.
     F8E4m3,
+    /// 8-bit power of two, for scales.
+    F8E8m0,
     I64,
     I32,
     I8,
@@ -36,7 +38,7 @@ impl Dtype {
             Self::F64 | Self::I64 => 8,
             Self::F32 | Self::I32 => 4,
             Self::F16 | Self::Bf16 => 2,
-            Self::F8E4m3 | Self::I8 | Self::U8 | Self::Bool => 1,
+            Self::F8E4m3 | Self::F8E8m0 | Self::I8 | Self::U8 | Self::Bool => 1,
         }
     }
 
@@ -54,6 +56,7 @@ impl fmt::Display for Dtype {
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
             Self::F8E4m3 => "f8_e4m3",
+            Self::F8E8m0 => "f8_e8m0",
             Self::I64 => "i64",
             Self::I32 => "i32",
             Self::I8 => "i8",
@@ -189,6 +192,7 @@ impl HostTensor {
             Dtype::F16 => self.elements::<f16>().iter().map(|v| v.to_f32()).collect(),
             Dtype::F64 => self.elements::<f64>().iter().map(|v| *v as f32).collect(),
             Dtype::F8E4m3 => self.bytes.iter().map(|v| f8_e4m3_to_f32(*v)).collect(),
+            Dtype::F8E8m0 => self.bytes.iter().map(|v| f8_e8m0_to_f32(*v)).collect(),
             Dtype::I64 => self.elements::<i64>().iter().map(|v| *v as f32).collect(),
             Dtype::I32 => self.elements::<i32>().iter().map(|v| *v as f32).collect(),
             Dtype::I8 => self.elements::<i8>().iter().map(|v| f32::from(*v)).collect(),
@@ -212,6 +216,16 @@ pub fn f8_e4m3_to_f32(code: u8) -> f32 {
     // Placed into the exponent and mantissa of an f32 and scaled by 2^(127 - 7): subnormals come out right too.
     let magnitude = f32::from_bits(u32::from(code & 0x7f) << 20) * f32::from_bits((120 + 127) << 23);
     if code & 0x80 == 0 { magnitude } else { -magnitude }
+}
+
+/// The power of two `2^(code - 127)` that an 8-bit exponent stands for; 255 is NaN (OCP Microscaling Formats, version 1.0).
+pub fn f8_e8m0_to_f32(code: u8) -> f32 {
+    match code {
+        u8::MAX => f32::NAN,
+        // The least one is subnormal.
+        0 => f32::MIN_POSITIVE / 2.0,
+        code => f32::from_bits(u32::from(code) << 23),
+    }
 }
 
 /// A vector that `Bytes` can own with the alignment of its elements.
@@ -266,5 +280,9 @@ mod tests {
             assert_eq!(f8_e4m3_to_f32(code), value, "{code:#x}");
         }
         assert!(f8_e4m3_to_f32(0x7f).is_nan());
+        for code in [0, 1, 127, 130, 254] {
+            assert_eq!(f64::from(f8_e8m0_to_f32(code)), (f64::from(code) - 127.0).exp2(), "{code}");
+        }
+        assert!(f8_e8m0_to_f32(255).is_nan());
     }
 }

@@ -388,6 +388,32 @@ mod tests {
     }
 
     #[test]
+    fn layers_that_share_their_weights_have_one_name_and_keep_them() {
+        let mut map = map();
+        map.stacks[0].module(TensorRole::TokenEmbedding, "wte").share_layers(vec!["0".into(), "0".into()]);
+        let source = |place, role: TensorRole| map.source(place, role.weight(), "").unwrap();
+        for (layer, name) in [(0, "0"), (1, "0"), (2, "2")] {
+            let source = source(Place::Layer { stack: 0, layer }, TensorRole::AttnK);
+            assert_eq!(source.names, [format!("h.{name}.attn.c_attn.weight")]);
+            assert_eq!(source.residency, Residency::Pinned);
+        }
+        let embedding = source(Place::Embedding { stack: 0 }, TensorRole::TokenEmbedding);
+        assert_eq!(embedding.residency, Residency::PerLayer);
+    }
+
+    #[test]
+    fn a_step_that_is_added_comes_last() {
+        let mut map = map();
+        map.stacks[0]
+            .then(TensorRole::AttnK.weight(), LoadOp::Ternary)
+            .then(TensorRole::AttnQ.weight(), LoadOp::AddOne);
+        let place = Place::Layer { stack: 0, layer: 0 };
+        let source = map.source(place, TensorRole::AttnK.weight(), "").unwrap();
+        assert_eq!((source.ops.len(), source.ops[2]), (3, LoadOp::Ternary));
+        assert!(map.source(place, TensorRole::AttnQ.weight(), "").is_none());
+    }
+
+    #[test]
     fn ignored_names_are_exact_but_for_layers_and_a_trailing_star() {
         let map = map();
         assert!(map.is_ignored("transformer.h.12.attn.masked_bias", "transformer."));

@@ -310,12 +310,17 @@ mod tests {
 
     /// A Llama of 6.7 billion parameters, whose layers take 128 and 258 MiB, and 32 samples of 32 tokens.
     fn plan(memory: &str, machine: Option<&MachineRates>) -> Result<MemoryPlan> {
+        plan_for(32, memory, machine)
+    }
+
+    /// The same with so many samples.
+    fn plan_for(count: usize, memory: &str, machine: Option<&MachineRates>) -> Result<MemoryPlan> {
         let config = r#"{"architectures": ["LlamaForCausalLM"], "vocab_size": 32000, "hidden_size": 4096,
             "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}"#;
         let config = sli_registry::HfConfig::parse(config, "config.json")?;
         let spec = sli_registry::ArchitectureRegistry::new().resolve(&config)?.spec;
         let mut samples = Samples::default();
-        for _ in 0..32 {
+        for _ in 0..count {
             samples.input.push(&[0; 32]);
             samples.samples.push(Sample { id: None, truncated: false, scored_from: 1 });
         }
@@ -345,6 +350,17 @@ mod tests {
         assert_eq!(last, (32, 128));
         assert_eq!(of("400MiB"), (192, 0), "products of few rows take longer than reading beside them saves");
         assert!(matches!(plan("300MiB", None), Err(SliError::Memory { .. })));
+    }
+
+    #[test]
+    fn the_head_stays_only_where_it_is_needed_twice() {
+        const SAMPLES: usize = 4096; // the states before the head take 2 GiB
+        let head_of = |memory: &str| {
+            let plan = plan_for(SAMPLES, memory, None).unwrap();
+            (plan.head_resident, plan.head_wave_tokens < SAMPLES * 32)
+        };
+        assert_eq!(head_of("2GiB"), (true, true));
+        assert_eq!(head_of("64GiB"), (false, false), "all tokens go through it together");
     }
 
     #[test]

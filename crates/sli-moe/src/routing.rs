@@ -358,6 +358,16 @@ mod tests {
     }
 
     #[test]
+    fn scales_belong_to_experts() {
+        // The second token's best expert is the first one's second.
+        let mut routing = route(&[2.0, 1.0, 0.0, 0.0, 3.0, 2.0], &router(2, false), None, 3);
+        let before = routing.weights().to_vec();
+        routing.scale(&[2.0, 10.0, 0.5]);
+        assert_eq!(routing.experts(), [0, 1, 1, 2]);
+        assert_eq!(routing.weights(), [before[0] * 2.0, before[1] * 10.0, before[2] * 10.0, before[3] * 0.5]);
+    }
+
+    #[test]
     fn what_finds_no_place_in_its_sample_has_no_weight() {
         let mut routing = route(&[9.0, 0.0, 9.0, 0.0, 0.0, 9.0, 9.0, 0.0], &router(1, true), None, 2);
         routing.limit(1, &[0, 3, 4]);

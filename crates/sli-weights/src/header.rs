@@ -39,26 +39,26 @@ pub enum StoredDtype {
 impl StoredDtype {
     /// The dtype that a header names, `None` for a name that the format does not have.
     fn from_name(name: &str) -> Option<Self> {
-        const KNOWN: [(&str, Dtype); 10] = [
+        const KNOWN: [(&str, Dtype); 11] = [
             ("F64", Dtype::F64),
             ("F32", Dtype::F32),
             ("F16", Dtype::F16),
             ("BF16", Dtype::Bf16),
             ("F8_E4M3", Dtype::F8E4m3),
+            ("F8_E8M0", Dtype::F8E8m0),
             ("I64", Dtype::I64),
             ("I32", Dtype::I32),
             ("I8", Dtype::I8),
             ("U8", Dtype::U8),
             ("BOOL", Dtype::Bool),
         ];
-        const OTHER: [(&str, u8); 12] = [
+        const OTHER: [(&str, u8); 11] = [
             ("C64", 64),
             ("U64", 64),
             ("U32", 32),
             ("I16", 16),
             ("U16", 16),
             ("F8_E5M2", 8),
-            ("F8_E8M0", 8),
             ("F8_E4M3FNUZ", 8),
             ("F8_E5M2FNUZ", 8),
             ("F6_E2M3", 6),

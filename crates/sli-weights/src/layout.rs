@@ -10,7 +10,7 @@ use sli_core::{
 
 use crate::checkpoint::{Checkpoint, StoredTensor};
 use crate::read_plan::distinct_bytes;
-use crate::scales::{ScaleSlot, scales_name};
+use crate::scales::{ScaleSlot, scales_names};
 use crate::slot::Slot;
 
 /// Every tensor that a model needs, found in a checkpoint, by place and group.
@@ -60,7 +60,7 @@ impl Layout {
                 let stored = stored.ok_or_else(|| wanted(source.names[0].clone()))?;
                 let find_rest = |name: &String| names.find(name).cloned().ok_or_else(|| wanted(name.clone()));
                 let rest = source.rest.iter().map(find_rest).collect::<Result<_, _>>()?;
-                let scales = scales_name(stored, &source.ops).and_then(|name| names.find(&name));
+                let scales = scales_names(stored, &source.ops).iter().find_map(|name| names.find(name));
                 let expert = need.key.role.expert();
                 let scales = scales
                     .map(|scales| ScaleSlot::new(stored, scales.clone(), map.fp8_block, expert, &source.ops));

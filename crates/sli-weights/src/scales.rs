@@ -5,6 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use sli_core::{
     Dtype, HostTensor, LoadOp, MXFP4_GROUP, Result, Scales, TERNARY_ROWS, WeightError, WeightFormat,
+    f8_e8m0_to_f32,
 };
 
 use crate::checkpoint::StoredTensor;
@@ -29,8 +30,8 @@ pub(crate) struct ScaleSlot {
 enum Packing {
     /// One code a value, a scale for each block of this many rows and columns.
     Blocks([usize; 2]),
-    /// Two codes a byte, a scale for each 32 columns of a row.
-    Mxfp4,
+    /// Two codes a byte, a scale for each 32 columns of a row. The codes of these may be a dimension of their own.
+    Mxfp4 { grouped: bool },
     /// Four rows a byte, one number for the whole matrix.
     Ternary { divided: bool },
 }
@@ -42,17 +43,20 @@ const PER_BYTE: usize = 2;
 const MXFP4_CODES: &str = "_blocks";
 const MXFP4_SCALES: &str = "_scales";
 
-/// The name of the scales that a stored tensor may have.
-pub(crate) fn scales_name(stored: &StoredTensor, ops: &[LoadOp]) -> Option<String> {
+/// The names that the scales of a stored tensor may have.
+pub(crate) fn scales_names(stored: &StoredTensor, ops: &[LoadOp]) -> Vec<String> {
+    let renamed = |from, to| stored.name.strip_suffix(from).map(|stem| format!("{stem}{to}"));
     if ops.iter().any(|op| matches!(op, LoadOp::TernaryCodes { .. })) {
-        return Some(format!("{}_scale", stored.name));
+        return vec![format!("{}_scale", stored.name)];
     }
     match stored.dtype {
-        StoredDtype::Known(Dtype::F8E4m3) => Some(format!("{}_scale_inv", stored.name)),
-        StoredDtype::Known(Dtype::U8) => {
-            stored.name.strip_suffix(MXFP4_CODES).map(|stem| format!("{stem}{MXFP4_SCALES}"))
+        StoredDtype::Known(Dtype::F8E4m3) => {
+            let own = renamed(".weight", ".scale");
+            std::iter::once(format!("{}_scale_inv", stored.name)).chain(own).collect()
         }
-        _ => None,
+        StoredDtype::Known(Dtype::I8) => renamed(".weight", ".scale").into_iter().collect(),
+        StoredDtype::Known(Dtype::U8) => renamed(MXFP4_CODES, MXFP4_SCALES).into_iter().collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -74,33 +78,40 @@ impl ScaleSlot {
             LoadOp::TernaryCodes { divided } => Some(Packing::Ternary { divided: *divided }),
             _ => None,
         });
-        let are_bytes = codes.dtype == StoredDtype::Known(Dtype::U8);
-        let (packing, shape) = if let Some(ternary) = ternary {
-            if !are_bytes {
-                let (name, dtype) = (codes.name.clone(), codes.dtype.to_string());
-                return Err(WeightError::Dtype { name, dtype }.into());
+        let mut shape = codes.shape.clone();
+        let packing = match (ternary, codes.dtype) {
+            (Some(ternary), StoredDtype::Known(Dtype::U8)) => {
+                shape = vec![1];
+                ternary
             }
-            (ternary, vec![1])
-        } else if are_bytes {
-            (Packing::Mxfp4, codes.shape[..codes.shape.len().saturating_sub(1)].to_vec())
-        } else {
-            let first = codes.shape.len().saturating_sub(2);
-            let mut shape = codes.shape.clone();
-            // Without blocks there is one scale for the whole matrix.
-            let mut sizes = block.map_or([usize::MAX; 2], |block| block.map(|size| size.max(1)));
-            for (size, block) in shape[first..].iter_mut().zip(&mut sizes) {
-                *block = (*block).min(*size);
-                *size = size.div_ceil(*block);
+            (Some(_), other) => {
+                let name = codes.name.clone();
+                return Err(WeightError::Dtype { name, dtype: other.to_string() }.into());
             }
-            (Packing::Blocks(sizes), shape)
+            (None, StoredDtype::Known(Dtype::U8)) => {
+                shape.pop();
+                Packing::Mxfp4 { grouped: true }
+            }
+            (None, StoredDtype::Known(Dtype::I8)) => {
+                shape.last_mut().into_iter().for_each(|size| *size = size.div_ceil(MXFP4_GROUP / PER_BYTE));
+                Packing::Mxfp4 { grouped: false }
+            }
+            (None, _) => {
+                let first = shape.len().saturating_sub(2);
+                // Without blocks there is one scale for the whole matrix.
+                let mut sizes = block.map_or([usize::MAX; 2], |block| block.map(|size| size.max(1)));
+                for (size, block) in shape[first..].iter_mut().zip(&mut sizes) {
+                    *block = (*block).min(*size);
+                    *size = size.div_ceil(*block);
+                }
+                Packing::Blocks(sizes)
+            }
         };
-        let dtype = match (scales.dtype, packing) {
-            (StoredDtype::Known(dtype @ Dtype::U8), Packing::Mxfp4) => dtype,
-            (
-                StoredDtype::Known(dtype @ (Dtype::F32 | Dtype::Bf16)),
-                Packing::Blocks(_) | Packing::Ternary { .. },
-            ) => dtype,
-            (other, _) => return Err(WeightError::Dtype { name, dtype: other.to_string() }.into()),
+        let dtype = match (packing, scales.dtype) {
+            (Packing::Mxfp4 { .. }, StoredDtype::Known(dtype @ (Dtype::U8 | Dtype::F8E8m0)))
+            | (Packing::Blocks(_), StoredDtype::Known(dtype @ (Dtype::F32 | Dtype::Bf16 | Dtype::F8E8m0)))
+            | (Packing::Ternary { .. }, StoredDtype::Known(dtype @ (Dtype::F32 | Dtype::Bf16))) => dtype,
+            (_, other) => return Err(WeightError::Dtype { name, dtype: other.to_string() }.into()),
         };
         if scales.shape != shape || codes.shape.len() < 2 {
             return Err(WeightError::Shape { name, found: scales.shape, expected: shape }.into());
@@ -126,7 +137,7 @@ impl ScaleSlot {
     pub(crate) fn value_shape(&self, stored: &[usize]) -> Vec<usize> {
         let mut shape = self.code_shape(stored);
         match (self.packing, shape.as_mut_slice()) {
-            (Packing::Mxfp4, [.., columns]) => *columns *= PER_BYTE,
+            (Packing::Mxfp4 { .. }, [.., columns]) => *columns *= PER_BYTE,
             (Packing::Ternary { .. }, [rows, ..]) => *rows *= TERNARY_ROWS,
             _ => {}
         }
@@ -136,7 +147,7 @@ impl ScaleSlot {
     /// From the shape of values to that of codes.
     pub(crate) fn values_to_codes(&self, mut values: Vec<usize>) -> Vec<usize> {
         match (self.packing, values.as_mut_slice()) {
-            (Packing::Mxfp4, [.., columns]) => *columns /= PER_BYTE,
+            (Packing::Mxfp4 { .. }, [.., columns]) => *columns /= PER_BYTE,
             (Packing::Ternary { .. }, [rows, ..]) => *rows /= TERNARY_ROWS,
             _ => {}
         }
@@ -147,7 +158,7 @@ impl ScaleSlot {
     pub(crate) fn format(&self) -> WeightFormat {
         match self.packing {
             Packing::Blocks(_) => WeightFormat::Fp8Blocks,
-            Packing::Mxfp4 => WeightFormat::Mxfp4,
+            Packing::Mxfp4 { .. } => WeightFormat::Mxfp4,
             Packing::Ternary { .. } => WeightFormat::Ternary,
         }
     }
@@ -156,7 +167,7 @@ impl ScaleSlot {
     pub(crate) fn bytes(&self, rows: usize, columns: usize) -> usize {
         match self.packing {
             Packing::Blocks([_, block]) => rows * columns.div_ceil(block) * size_of::<f32>(),
-            Packing::Mxfp4 => rows * columns.div_ceil(MXFP4_GROUP / PER_BYTE),
+            Packing::Mxfp4 { .. } => rows * columns.div_ceil(MXFP4_GROUP / PER_BYTE),
             Packing::Ternary { .. } => 0,
         }
     }
@@ -177,8 +188,8 @@ impl ScaleSlot {
                     columns
                 }
             }
-            (Packing::Mxfp4, false) => MXFP4_GROUP / PER_BYTE,
-            (Packing::Mxfp4, true) => return Err("a matrix of 4-bit floats cannot be turned".into()),
+            (Packing::Mxfp4 { .. }, false) => MXFP4_GROUP / PER_BYTE,
+            (Packing::Mxfp4 { .. }, true) => return Err("a matrix of 4-bit floats cannot be turned".into()),
             (Packing::Ternary { .. }, _) if view.axis(0).len() == self.matrix[0] && view.is_in_order() => {
                 columns.len()
             }
@@ -206,7 +217,7 @@ impl ScaleSlot {
                     columns,
                 }
             }
-            Packing::Mxfp4 => exponents(read.to_vec(), height),
+            Packing::Mxfp4 { .. } => exponents(read.to_vec(), height),
             Packing::Ternary { divided } => {
                 let scale = widened(self.dtype, read).first().copied().unwrap_or(1.0);
                 Scales::Ternary {
@@ -227,7 +238,7 @@ impl ScaleSlot {
                 let shape = vec![rows, values.len() / rows];
                 Scales::Blocks { values: HostTensor::from_vec(values, shape), rows: 1, columns: run }
             }
-            Packing::Mxfp4 => exponents(self.picked(read, view, [1, run], run), rows),
+            Packing::Mxfp4 { .. } => exponents(self.picked(read, view, [1, run], run), rows),
             // Only whole matrices have a run.
             Packing::Ternary { .. } => self.as_stored(read),
         }
@@ -252,7 +263,9 @@ impl ScaleSlot {
 impl Packing {
     fn code_shape(self, stored: &[usize]) -> Vec<usize> {
         match (self, stored) {
-            (Self::Mxfp4, [outer @ .., groups, bytes]) => [outer, &[groups * bytes]].concat(),
+            (Self::Mxfp4 { grouped: true }, [outer @ .., groups, bytes]) => {
+                [outer, &[groups * bytes]].concat()
+            }
             _ => stored.to_vec(),
         }
     }
@@ -271,6 +284,7 @@ fn widened(dtype: Dtype, read: &[u8]) -> Vec<f32> {
             let wide = |v: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*v)) << 16);
             read.as_chunks().0.iter().map(wide).collect()
         }
+        Dtype::F8E8m0 => read.iter().map(|code| f8_e8m0_to_f32(*code)).collect(),
         _ => read.as_chunks().0.iter().map(|v| f32::from_le_bytes(*v)).collect(),
     }
 }

@@ -9,7 +9,7 @@ use sli_core::{
 
 use super::llama;
 use crate::architecture::{Architecture, KnownModel};
-use crate::blocks::{layers, slide};
+use crate::blocks::{layers, require, slide};
 use crate::config::HfConfig;
 use crate::experts::{gated_experts, mix, per_expert};
 use crate::layer_types::layers_of_type;
@@ -19,8 +19,13 @@ use crate::rope::with_counted_dimensions;
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "minimax",
     family: Family::Moe,
-    model_types: &["minimax"],
-    architectures: &["MiniMaxForCausalLM", "MiniMaxModel"],
+    model_types: &["minimax", "minimax_text_01", "minimax_m1"],
+    architectures: &[
+        "MiniMaxForCausalLM",
+        "MiniMaxModel",
+        "MiniMaxText01ForCausalLM",
+        "MiniMaxM1ForCausalLM",
+    ],
     known_models: &[KnownModel::new(
         "MiniMax-Text-01 (456B)",
         "MiniMaxAI/MiniMax-Text-01-hf",
@@ -30,9 +35,13 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     weights,
 };
 
+const LINEAR: &str = "linear_attention";
+const FULL: &str = "full_attention";
+
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
-    // How the linear attention is cut up, and what training called the norms.
-    config.ignore(&["block_size", "postnorm", "shared_moe_mode"]);
+    // How the linear attention is cut up, and how a shared expert would be joined.
+    config.ignore(&["block_size", "shared_moe_mode"]);
+    require(config, "postnorm", true)?;
     if config.count_or("shared_intermediate_size", 0)? != 0 {
         return Err(config.invalid("shared_intermediate_size", "0"));
     }
@@ -45,14 +54,16 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     let mut spec = llama::spec(config)?;
     slide(&mut spec, config)?;
     let num_layers = spec.num_layers();
-    let linear = layers_of_type(config, num_layers, "linear_attention", |layer| layer % 2 == 1)?;
-    let shares = |branch: &str| {
-        Ok::<_, sli_core::SliError>(Shares {
-            past: config.f64_or(&format!("{branch}_alpha_factor"), 1.0)?,
-            branch: config.f64_or(&format!("{branch}_beta_factor"), 1.0)?,
-        })
+    let linear = layers_of_type(&with_types(config)?, num_layers, LINEAR, |layer| layer % 2 == 1)?;
+    let shares = |branch: &str, released: &str| {
+        let share = |letter: &str| {
+            let names = [format!("{branch}_{letter}_factor"), format!("layernorm_{released}_{letter}")];
+            config.f64_or(config.first_of(&names.each_ref().map(String::as_str)), 1.0)
+        };
+        Ok::<_, sli_core::SliError>(Shares { past: share("alpha")?, branch: share("beta")? })
     };
-    let (of_linear, of_full, ffn) = (shares("linear_attn")?, shares("full_attn")?, shares("mlp")?);
+    let of_linear = shares("linear_attn", LINEAR)?;
+    let (of_full, ffn) = (shares("full_attn", FULL)?, shares("mlp", "mlp")?);
     for (layer, block) in layers(&mut spec) {
         let mixer = if linear[layer] { of_linear } else { of_full };
         block.residual = Residual::FromNorm { mixer, ffn };
@@ -73,6 +84,21 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     let router = RouterSpec::softmax(config.usize_or("num_experts_per_tok", 2)?, true);
     mix(&mut spec, |_| true, |mlp| gated_experts(num_experts, router.clone(), mlp, mlp.intermediate_size));
     Ok(spec)
+}
+
+/// The config with names of its layers' types, which released ones number.
+fn with_types(config: &HfConfig) -> Result<HfConfig> {
+    const KEY: &str = "attn_type_list";
+    if !config.has(KEY) {
+        return Ok(config.clone());
+    }
+    let name = |value: &f64| match value {
+        0.0 => Ok(LINEAR),
+        1.0 => Ok(FULL),
+        _ => Err(config.invalid(KEY, "0 or 1 for each layer")),
+    };
+    let names = config.f64s(KEY)?.unwrap_or_default().iter().map(name).collect::<Result<Vec<_>>>()?;
+    Ok(config.with(json!({ "layer_types": names })))
 }
 
 fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
