@@ -39,6 +39,11 @@ pub enum LoadOp {
     },
     /// [in, out] -> [out, in].
     Transpose,
+    /// Matrices that follow one another, side by side: [parts * rows, columns / parts] -> [rows, columns].
+    JoinColumns {
+        /// How many there are.
+        parts: usize,
+    },
     /// Removes a dimension of size one, as in [C, 1, K] -> [C, K].
     DropAxis(usize),
     /// w -> 1 + w: norms that store the offset from one.
@@ -87,6 +92,7 @@ impl std::fmt::Display for LoadOp {
                 write!(f, "rows from {start} on of each of {groups} blocks of {block}")
             }
             Self::Transpose => f.write_str("transposed"),
+            Self::JoinColumns { parts } => write!(f, "{parts} parts side by side"),
             Self::DropAxis(axis) => write!(f, "without axis {axis}"),
             Self::AddOne => f.write_str("plus one"),
             Self::UnpermuteRope { rotary_dim, .. } => write!(f, "pairs of neighbours apart in {rotary_dim}"),
@@ -107,6 +113,10 @@ impl LoadOp {
             Self::SelectExpert { count } => shape.insert(0, count),
             Self::TakeRows { groups, block, .. } => shape[0] = groups * block,
             Self::Transpose => shape.reverse(),
+            Self::JoinColumns { parts } => {
+                shape[0] *= parts;
+                shape.iter_mut().skip(1).for_each(|columns| *columns /= parts.max(1));
+            }
             Self::DropAxis(axis) => shape.insert(axis, 1),
             Self::ExpertRows { count } => shape[0] *= count,
             Self::AddOne

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use sli_core::{Dtype, HostTensor, Result, SliError, TensorSource, WeightError};
 
 use crate::aligned::AlignedBuffer;
-use crate::files::{Found, find_files};
+use crate::files::{Found, find_files, part_of};
 use crate::header::{StoredDtype, read_header};
 
 /// An open weight file.
@@ -66,17 +66,20 @@ pub struct StoredTensor {
 #[derive(Clone, Debug)]
 pub struct Checkpoint(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Inner {
     directory: PathBuf,
     files: Vec<WeightFile>,
     tensors: Vec<StoredTensor>,
     by_name: HashMap<String, usize>,
+    /// Of tensors that were cut into parts for several machines, the parts after the first.
+    further_parts: HashMap<String, Vec<StoredTensor>>,
 }
 
 impl Checkpoint {
-    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names, or the one `.safetensors`
-    /// file of another name in `directory`.
+    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names, or the files of parts of
+    /// tensors (`NAME-TP-common.safetensors`, `NAME-TP-000.safetensors`, ...), or the one `.safetensors` file of another
+    /// name in `directory`.
     ///
     /// # Errors
     /// [`WeightError::NoWeights`] when there are none; [`WeightError::Header`] and [`WeightError::Truncated`] when a
@@ -84,8 +87,7 @@ impl Checkpoint {
     pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
         let directory = directory.as_ref();
         let Found { paths, index } = find_files(directory)?;
-        let mut checkpoint =
-            Inner { directory: directory.into(), files: vec![], tensors: vec![], by_name: HashMap::new() };
+        let mut checkpoint = Inner { directory: directory.into(), ..Inner::default() };
         for path in paths {
             checkpoint.add(path)?;
         }
@@ -121,9 +123,15 @@ impl Checkpoint {
         self.0.by_name.get(name).map(|index| &self.0.tensors[*index])
     }
 
+    /// The parts of a tensor after the one that bears its name, in order.
+    pub(crate) fn further_parts(&self, name: &str) -> &[StoredTensor] {
+        self.0.further_parts.get(name).map_or(&[], Vec::as_slice)
+    }
+
     /// Bytes of all tensors.
     pub fn bytes(&self) -> u64 {
-        self.tensors().iter().map(|tensor| tensor.range.end - tensor.range.start).sum()
+        let parts = self.0.further_parts.values().flatten();
+        self.tensors().iter().chain(parts).map(|tensor| tensor.range.end - tensor.range.start).sum()
     }
 }
 
@@ -133,14 +141,26 @@ impl Inner {
         let handle = File::open(&path).map_err(SliError::io("cannot open", &path))?;
         let length = handle.metadata().map_err(SliError::io("cannot read", &path))?.len();
         let file = self.files.len();
+        let part = part_of(&path).unwrap_or(0);
         for entry in read_header(&handle, &path, length)? {
-            if let Some(other) = self.by_name.insert(entry.name.clone(), self.tensors.len()) {
-                let other = self.files[self.tensors[other].file].path.display();
-                let message = format!("tensor '{}' is also in {other}", entry.name);
+            let (name, dtype, shape, range) = (entry.name, entry.dtype, entry.shape, entry.range);
+            let tensor = StoredTensor { name, file, dtype, shape, range };
+            let Some(first) = self.by_name.get(&tensor.name) else {
+                self.by_name.insert(tensor.name.clone(), self.tensors.len());
+                self.tensors.push(tensor);
+                continue;
+            };
+            let parts = self.further_parts.entry(tensor.name.clone()).or_default();
+            let next = parts.len() + 1;
+            if part != next {
+                let other = self.files[self.tensors[*first].file].path.display();
+                let message = match part > next {
+                    true => format!("part {next} of tensor '{}' is in no file", tensor.name),
+                    false => format!("tensor '{}' is also in {other}", tensor.name),
+                };
                 return Err(WeightError::Header { path, message }.into());
             }
-            let (name, dtype, shape, range) = (entry.name, entry.dtype, entry.shape, entry.range);
-            self.tensors.push(StoredTensor { name, file, dtype, shape, range });
+            parts.push(tensor);
         }
         self.files.push(WeightFile { path, length, handle });
         Ok(())

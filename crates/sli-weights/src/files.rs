@@ -10,6 +10,11 @@ use sli_core::{Result, SliError, WeightError};
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
+/// What stands in the names of files that hold parts of tensors, before the number of the part or [`COMMON`].
+const PART: &str = "-TP-";
+/// Of tensors that were not cut into parts.
+const COMMON: &str = "common";
+
 /// The weight files of a directory.
 pub(crate) struct Found {
     /// The files, sorted.
@@ -32,7 +37,7 @@ impl Index {
     }
 }
 
-/// Looks for `model.safetensors`, then for an index, then for one file of any name.
+/// Looks for `model.safetensors`, then for an index, then for files of parts, then for one file of any name.
 ///
 /// # Errors
 /// When there is nothing to read, or more than one thing that could be meant, or the index cannot be trusted.
@@ -46,8 +51,12 @@ pub(crate) fn find_files(directory: &Path) -> Result<Found> {
         let paths: BTreeSet<_> = index.weight_map.values().cloned().collect();
         return Ok(Found { paths: paths.into_iter().collect(), index: Some(index) });
     }
-    let found = other_files(directory)?;
+    let mut found = other_files(directory)?;
+    found.sort();
     match found.as_slice() {
+        parts if !parts.is_empty() && parts.iter().all(|path| is_of_parts(path)) => {
+            Ok(Found { paths: found, index: None })
+        }
         [_] => Ok(Found { paths: found, index: None }),
         [] => Err(no_weights(directory).into()),
         several => {
@@ -55,6 +64,17 @@ pub(crate) fn find_files(directory: &Path) -> Result<Found> {
             Err(WeightError::Header { path: directory.into(), message }.into())
         }
     }
+}
+
+/// The number of the part of its tensors that a file holds.
+pub(crate) fn part_of(path: &Path) -> Option<usize> {
+    path.file_stem()?.to_str()?.rsplit_once(PART)?.1.parse().ok()
+}
+
+fn is_of_parts(path: &Path) -> bool {
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    let common = stem.and_then(|stem| stem.rsplit_once(PART)).is_some_and(|(_, part)| part == COMMON);
+    common || part_of(path).is_some()
 }
 
 fn other_files(directory: &Path) -> Result<Vec<PathBuf>> {

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
 use sli_core::{
-    Group, HostTensor, ModelSpec, Place, Residency, Result, TensorKey, TensorNeed, TensorRole, WeightError,
-    WeightMap,
+    Group, HostTensor, LoadOp, ModelSpec, Place, Residency, Result, TensorKey, TensorNeed, TensorRole,
+    WeightError, WeightMap, WeightSource,
 };
 
 use crate::checkpoint::{Checkpoint, StoredTensor};
@@ -52,14 +52,19 @@ impl Layout {
                     name,
                     wanted_for: format!("{place}, {}", need.key),
                 };
-                let source = map
+                let mut source = map
                     .source(place, need.key, prefix)
                     .filter(|source| !source.names.is_empty())
                     .ok_or_else(|| wanted("(this architecture has no name for it)".into()))?;
                 let stored = source.names.iter().find_map(|name| names.find(name));
                 let stored = stored.ok_or_else(|| wanted(source.names[0].clone()))?;
                 let find_rest = |name: &String| names.find(name).cloned().ok_or_else(|| wanted(name.clone()));
-                let rest = source.rest.iter().map(find_rest).collect::<Result<_, _>>()?;
+                let mut rest = source.rest.iter().map(find_rest).collect::<Result<Vec<_>, _>>()?;
+                let parts = checkpoint.further_parts(&stored.name);
+                if !parts.is_empty() {
+                    join_parts(stored, parts, &need, &mut source);
+                    rest = [parts, &rest].concat();
+                }
                 let scales = scales_names(stored, &source.ops).iter().find_map(|name| names.find(name));
                 let expert = need.key.role.expert();
                 let scales = scales
@@ -153,6 +158,14 @@ impl Layout {
         let names = self.checkpoint.tensors().iter().map(|tensor| &tensor.name);
         let names: Vec<_> = names.filter(|name| is_surplus(name)).cloned().collect();
         if names.is_empty() { Ok(()) } else { Err(WeightError::Surplus { names }.into()) }
+    }
+}
+
+/// Adds the step that joins a tensor's parts, of which the shapes say whether they were cut off its rows or its columns.
+fn join_parts(first: &StoredTensor, further: &[StoredTensor], need: &TensorNeed, source: &mut WeightSource) {
+    let whole = source.stored_shape(&need.shape);
+    if first.shape.get(1..) != whole.get(1..) {
+        source.ops.insert(0, LoadOp::JoinColumns { parts: 1 + further.len() });
     }
 }
 

@@ -2,14 +2,15 @@
 
 mod common;
 
-use common::{checkpoint, counted, map, mlp, raw, spec, tensors};
+use common::{checkpoint, counted, f32s, map, mlp, raw, spec, tensors, write};
 use half::{bf16, f16};
 use safetensors::Dtype as FileDtype;
 use sli_core::{
     Dtype, ExpertSpec, Ffn, Group, LoadOp, MoeSpec, Place, Result, RouterSpec, SliError, TensorRole,
     WeightError, WeightMap,
 };
-use sli_weights::{Layout, ReadRequest};
+use sli_weights::{Checkpoint, Layout, ReadRequest};
+use tempfile::tempdir;
 
 const LAYER: Place = Place::Layer { stack: 0, layer: 1 };
 /// The groups of a layer without experts.
@@ -89,6 +90,37 @@ fn tensors_that_are_stored_apart_are_joined() {
     let (_directory, checkpoint) = common::checkpoint(&tensors);
     let error = weight_error(Layout::new(&checkpoint, &spec, &map));
     assert!(error.to_string().contains("'1.second' has shape [1, 3]"), "{error}");
+}
+
+#[test]
+fn tensors_that_were_cut_for_several_machines_are_whole_again() {
+    let directory = tempdir().unwrap();
+    let mut common = tensors("", 1);
+    common.retain(|tensor| !["0.gate.weight", "0.down.weight"].contains(&&*tensor.name));
+    write(&directory.path().join("model-00000-TP-common.safetensors"), &common);
+    // One row of the gate each, and one column of the last matrix.
+    let part = |part: usize| {
+        let column: Vec<_> = (0..4).map(|row| (row * 3 + part) as f32).collect();
+        let tensors =
+            [counted("0.gate.weight", &[1, 4], 4.0 * part as f32), f32s("0.down.weight", &[4, 1], &column)];
+        write(&directory.path().join(format!("model-00001-TP-{part:03}.safetensors")), &tensors);
+    };
+    (0..3).for_each(part);
+    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    let layout = Layout::new(&checkpoint, &spec(1, &Ffn::GatedMlp(mlp())), &map()).unwrap();
+    assert_eq!(layout.total_bytes(), checkpoint.bytes());
+    for role in [TensorRole::MlpGate, TensorRole::MlpDown] {
+        let loaded = layout.load_tensor(Place::Layer { stack: 0, layer: 0 }, role.weight()).unwrap();
+        assert_eq!(
+            loaded.elements::<f32>(),
+            (0..12).map(|value| value as f32).collect::<Vec<_>>(),
+            "{role:?}"
+        );
+    }
+
+    std::fs::remove_file(directory.path().join("model-00001-TP-001.safetensors")).unwrap();
+    let error = Checkpoint::open(directory.path()).unwrap_err();
+    assert!(error.to_string().contains("part 1 of tensor '0.down.weight' is in no file"), "{error}");
 }
 
 #[test]
