@@ -272,7 +272,7 @@ impl StackMap {
         self.pin("{layer}").name_layers("{layer}", names)
     }
 
-    /// Says what a further placeholder stands for in each layer.
+    /// Says what a further placeholder stands for in each layer; in layers past the last of the names it stays.
     pub fn name_layers(&mut self, placeholder: &'static str, names: Vec<String>) -> &mut Self {
         self.layer_names.push((placeholder, names));
         self
@@ -310,7 +310,9 @@ impl WeightMap {
             *name = name.replace("{prefix}", prefix);
             if let Place::Layer { layer, .. } = place {
                 for (placeholder, names) in &map.layer_names {
-                    *name = name.replace(placeholder, names.get(layer).map_or("", String::as_str));
+                    if let Some(stands_for) = names.get(layer) {
+                        *name = name.replace(placeholder, stands_for);
+                    }
                 }
                 *name = name.replace("{layer}", &layer.to_string());
             }

@@ -14,6 +14,8 @@ use crate::simd::Simd;
 
 /// Rows of w in a task, a multiple of every [`dot_rows`].
 pub(super) const CHUNK: usize = 96;
+/// Lines of x, of all rows together, that stay in the first-level cache while rows of w go by.
+const NEAR_LINES: usize = 512;
 /// Lines of decoded weights at a time: with 8 rows half of the first-level cache.
 const DEPTH: usize = 32;
 
@@ -103,44 +105,54 @@ impl ProductKernel for Task<'_> {
         let Storage { start, pitch, encoding, bits } = self.w.storage();
         // Whole lines of weights that are units as they stand are used from where they are.
         let direct = self.geometry.stores(encoding, self.precision);
-        let padded = self.m.next_multiple_of(self.batch);
-        let mut scratch = Scratch::take((padded * rows + rows * DEPTH) * LINE);
-        let (sums, decoded) = scratch.as_mut_slice().split_at_mut(padded * rows * LINE);
-        for row in (self.first..self.end).step_by(rows) {
-            sums.fill(0.0);
-            let count = rows.min(self.end - row);
-            let mut line = 0;
-            if direct && count == rows {
-                line = k / width;
-                let w = start.wrapping_add(row * pitch);
-                // One row of x leaves the hardware time to foresee by itself what comes next.
-                let next = (self.m > 1).then_some(Lines {
-                    start: w.wrapping_add(rows * pitch),
-                    pitch,
-                    line: LINE * 4,
-                });
-                // SAFETY: these are whole lines of rows of w.
-                unsafe { self.dot(a, 0, line, w, pitch, sums, next) };
-            }
-            while line * width < k {
-                let columns = line * width..k.min((line + DEPTH) * width);
-                let lines = columns.len().div_ceil(width);
-                let out = decoded.as_mut_ptr();
-                // Next come further columns of these rows, or the first ones of other rows.
-                let ahead = match columns.end < k {
-                    true => columns.len() * bits / 8,
-                    false => rows * pitch - columns.start * bits / 8,
-                };
-                // SAFETY: there is room for DEPTH lines of `rows` rows. Where `count` is less, the others hold
-                // something old, and what comes of it is not used.
-                unsafe {
-                    let rows = row..row + count;
-                    self.w.pack(self.isa, self.precision, rows, columns, out, DEPTH * LINE, LINE, ahead);
-                    self.dot(a, line, lines, out.cast(), DEPTH * LINE * 4, sums, None);
+        let (padded, lines) = (self.m.next_multiple_of(self.batch), k.div_ceil(width));
+        let depth = (NEAR_LINES / padded).min(if direct { lines } else { DEPTH }).max(1);
+        let (groups, group_sums) = ((self.end - self.first).div_ceil(rows), padded * rows * LINE);
+        let mut scratch = Scratch::take(groups * group_sums + rows * DEPTH * LINE);
+        let (sums, decoded) = scratch.as_mut_slice().split_at_mut(groups * group_sums);
+        sums.fill(0.0);
+        for first in (0..lines).step_by(depth) {
+            let end = lines.min(first + depth);
+            for (group, sums) in sums.chunks_exact_mut(group_sums).enumerate() {
+                let row = self.first + group * rows;
+                let count = rows.min(self.end - row);
+                let mut line = first;
+                if direct && count == rows {
+                    let whole = end.min(k / width);
+                    let w = start.wrapping_add(row * pitch + line * LINE * 4);
+                    // One row of x leaves the hardware time to foresee by itself what comes next.
+                    let next = (self.m > 1).then_some(Lines {
+                        start: w.wrapping_add(rows * pitch),
+                        pitch,
+                        line: LINE * 4,
+                    });
+                    // SAFETY: these are whole lines of rows of w.
+                    unsafe { self.dot(a, line, whole - line, w, pitch, sums, next) };
+                    line = whole;
                 }
-                line += lines;
+                while line < end {
+                    let last = end.min(line + DEPTH);
+                    let columns = line * width..k.min(last * width);
+                    let out = decoded.as_mut_ptr();
+                    // Next come further columns of these rows, or as many of other rows.
+                    let ahead = match last < end {
+                        true => columns.len() * bits / 8,
+                        false => rows * pitch - (line - first) * width * bits / 8,
+                    };
+                    // SAFETY: there is room for DEPTH lines of `rows` rows. Where `count` is less, the others hold
+                    // something old, and what comes of it is not used.
+                    unsafe {
+                        let rows = row..row + count;
+                        self.w.pack(self.isa, self.precision, rows, columns, out, DEPTH * LINE, LINE, ahead);
+                        self.dot(a, line, last - line, out.cast(), DEPTH * LINE * 4, sums, None);
+                    }
+                    line = last;
+                }
             }
-            self.write_out(a, row, rows, count, sums);
+        }
+        for (group, sums) in sums.chunks_exact(group_sums).enumerate() {
+            let row = self.first + group * rows;
+            self.write_out(a, row, rows, rows.min(self.end - row), sums);
         }
     }
 }
