@@ -33,8 +33,8 @@ impl BufferPool {
         Arc::new(Self { limit, slabs: Mutex::default() })
     }
 
-    /// [`buffer_bytes`] of `bytes` or a little more, with any contents: a slab of about this size, or a part of a larger
-    /// one, or a new one.
+    /// [`buffer_bytes`] of `bytes` or a little more, with any contents: a slab of about this size, or a part of one that is a
+    /// little larger, or a new one.
     fn lend(&self, bytes: usize) -> Part {
         let wanted = buffer_bytes(bytes);
         let mut slabs = self.slabs();
@@ -81,10 +81,12 @@ impl Slabs {
         slab.lend(slab.bytes())
     }
 
-    /// A part of a slab, of the smallest that has room, and of one that is cut already before one that is whole.
+    /// A part of the smallest slab that has room and is no more than a quarter larger. A part of a much larger one would
+    /// keep it from those that need all of it, for which new memory would have to be found.
     fn cut(&self, bytes: usize) -> Option<Part> {
-        let mut slabs: Vec<_> = self.0.iter().filter(|slab| slab.bytes() >= bytes).collect();
-        slabs.sort_by_key(|slab| (slab.is_idle(), slab.bytes()));
+        let sizes = bytes..=bytes + bytes / 4;
+        let mut slabs: Vec<_> = self.0.iter().filter(|slab| sizes.contains(&slab.bytes())).collect();
+        slabs.sort_by_key(|slab| slab.bytes());
         slabs.into_iter().find_map(|slab| slab.lend(bytes))
     }
 
@@ -248,15 +250,15 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_idle_buffers_are_lent_before_new_ones_are_made() {
-        let pool = BufferPool::new(4 * GRANULE as u64);
+    fn idle_buffers_serve_what_is_a_little_smaller() {
+        let pool = BufferPool::new(20 * GRANULE as u64);
         let mut memory = memory(&pool, &Arc::default(), 100 * GRANULE as u64);
-        drop(memory.buffer(4 * GRANULE));
-        let parts: Vec<_> = (0..2).map(|_| memory.buffer(2 * GRANULE)).collect();
-        assert_eq!(kept(&pool), 4);
-        drop(parts);
-        let whole = memory.buffer(4 * GRANULE);
-        assert_eq!(kept(&pool), 4, "the parts are one buffer again");
-        drop(whole);
+        drop(memory.buffer(5 * GRANULE));
+        let little_smaller = memory.buffer(4 * GRANULE);
+        assert_eq!(kept(&pool), 5);
+        drop(little_smaller);
+        let much_smaller = memory.buffer(2 * GRANULE);
+        assert_eq!(kept(&pool), 7, "the larger one stays for those that need it");
+        drop(much_smaller);
     }
 }
