@@ -166,7 +166,8 @@ impl Situation<'_> {
         let layer = self.sizes.with_ahead(1) as f64;
         let larger = self.sizes.largest_stage() as f64 / layer;
         let smaller = 1.0 - larger;
-        smaller * compute >= larger * read || smaller * read >= larger * compute
+        // Memory for more would cost what a wait of a tenth of a part does.
+        1.1 * smaller * compute >= larger * read || 1.1 * smaller * read >= larger * compute
     }
 
     /// The plan for about this many tokens per chunk (at least the longest sample) and this many stages read ahead.
