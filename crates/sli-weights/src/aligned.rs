@@ -1,4 +1,4 @@
-//! Memory and files for direct I/O. Here and in the slabs that are made of it is the only unsafe code of this crate.
+//! Memory and files for direct I/O: the only unsafe code of this crate.
 //!
 //! Direct I/O moves whole blocks between a device and memory, both aligned, past the page cache. A layer that is read
 //! once and dropped would only push more useful pages out of it.
@@ -15,7 +15,7 @@ pub(crate) const BLOCK: usize = 4096;
 
 /// Size of a large page on most machines. A large buffer starts at one: pages that are no large ones take a direct read
 /// up to a sixth longer.
-pub(crate) const HUGE_PAGE: usize = 2 << 20;
+const HUGE_PAGE: usize = 2 << 20;
 
 /// Zeroed memory of a whole number of blocks, at the start of a block.
 ///
@@ -150,6 +150,16 @@ mod tests {
             assert_eq!(buffer.len(), length);
             assert!((buffer.as_ptr() as usize).is_multiple_of(BLOCK));
             assert!(buffer.iter().all(|byte| *byte == 0));
+        }
+    }
+
+    #[test]
+    fn large_buffers_start_at_large_pages() {
+        for bytes in [HUGE_PAGE, HUGE_PAGE + BLOCK, 5 * HUGE_PAGE - BLOCK] {
+            let mut buffer = AlignedBuffer::new(bytes);
+            assert_eq!(buffer.len(), bytes);
+            assert!((buffer.as_ptr() as usize).is_multiple_of(HUGE_PAGE));
+            buffer[bytes - 1] = 1; // all of it is mapped
         }
     }
 

@@ -59,7 +59,6 @@ mod read_plan;
 mod rows;
 mod scales;
 mod schedule;
-mod slab;
 mod slot;
 mod stream;
 mod ternary;

@@ -1,11 +1,11 @@
 //! Where loaded weights lie: aligned buffers that are used again, and a count of who holds how much.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, RangeInclusive};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::slab::{Part, Slab};
+use crate::aligned::AlignedBuffer;
 
 /// Sizes of pooled buffers are multiples of this, so that layers which differ by a few bytes share buffers.
 const GRANULE: usize = 64 << 10;
@@ -15,90 +15,77 @@ pub(crate) fn buffer_bytes(bytes: usize) -> usize {
     bytes.max(1).next_multiple_of(GRANULE)
 }
 
-/// Memory that comes back when it is no longer used, since memory that is new to the process costs a page fault per page,
-/// and more where it is new to a virtual machine.
+/// Buffers that come back when they are no longer used, since memory that is new to the process costs a page fault per
+/// page, and more where it is new to a virtual machine.
 pub(crate) struct BufferPool {
-    /// Slabs have together no more than this, as far as it depends on the idle ones.
+    /// Lent and idle buffers together stay within this, as far as it depends on the idle ones.
     limit: u64,
-    slabs: Mutex<Slabs>,
+    state: Mutex<PoolState>,
 }
 
-/// Lent, in part lent, or idle; of the idle ones, those that have waited longest come first.
 #[derive(Default)]
-struct Slabs(Vec<Arc<Slab>>);
+struct PoolState {
+    idle: Vec<AlignedBuffer>,
+    idle_bytes: usize,
+    lent_bytes: usize,
+}
 
 impl BufferPool {
-    /// A pool that keeps idle slabs as long as all slabs together have at most `limit` bytes.
+    /// A pool that keeps idle buffers as long as all buffers together have at most `limit` bytes.
     pub(crate) fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit, slabs: Mutex::default() })
+        Arc::new(Self { limit, state: Mutex::default() })
     }
 
-    /// [`buffer_bytes`] of `bytes` or a little more, with any contents: a slab of about this size, or a part of one that is a
-    /// little larger, or a new one.
-    fn lend(&self, bytes: usize) -> Part {
+    /// A buffer of [`buffer_bytes`] of `bytes` or up to a quarter more, with any contents. One that is much larger is kept
+    /// for those that need it: new memory would have to be found for them.
+    fn lend(&self, bytes: usize) -> AlignedBuffer {
         let wanted = buffer_bytes(bytes);
-        let mut slabs = self.slabs();
-        if let Some(part) = slabs.whole(wanted).or_else(|| slabs.cut(wanted)) {
-            return part;
+        let mut state = self.state();
+        if let Some(buffer) = state.take_idle(wanted..=wanted + wanted / 4) {
+            return buffer;
         }
-        let evicted = slabs.shrink_to(self.limit.saturating_sub(wanted as u64));
-        let slab = Slab::new(wanted);
-        let part = slab.lend(wanted).expect("nothing of a new slab is lent");
-        slabs.0.push(slab);
-        drop(slabs);
+        state.lent_bytes += wanted;
+        let evicted = state.shrink_to(self.limit);
+        drop(state);
         drop(evicted);
-        part
+        AlignedBuffer::new(wanted)
     }
 
-    /// Something was given back to this slab.
-    fn take_back(&self, part: Part) {
-        let slab = part.slab().clone();
-        let mut slabs = self.slabs();
-        drop(part);
-        if slab.is_idle() {
-            slabs.0.retain(|other| !Arc::ptr_eq(other, &slab));
-            slabs.0.push(slab);
-        }
-        let evicted = slabs.shrink_to(self.limit);
-        drop(slabs);
+    fn take_back(&self, buffer: AlignedBuffer) {
+        let mut state = self.state();
+        state.lent_bytes -= buffer.len();
+        state.idle_bytes += buffer.len();
+        state.idle.push(buffer);
+        let evicted = state.shrink_to(self.limit);
+        drop(state);
         drop(evicted);
     }
 
-    fn slabs(&self) -> MutexGuard<'_, Slabs> {
-        self.slabs.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, PoolState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Slabs {
-    fn bytes(&self) -> usize {
-        self.0.iter().map(|slab| slab.bytes()).sum()
+impl PoolState {
+    /// The smallest idle buffer of these sizes, which is lent from now on.
+    fn take_idle(&mut self, sizes: RangeInclusive<usize>) -> Option<AlignedBuffer> {
+        let fitting = self.idle.iter().enumerate().filter(|(_, buffer)| sizes.contains(&buffer.len()));
+        let (index, _) = fitting.min_by_key(|(_, buffer)| buffer.len())?;
+        let buffer = self.idle.remove(index);
+        self.idle_bytes -= buffer.len();
+        self.lent_bytes += buffer.len();
+        Some(buffer)
     }
 
-    /// An idle slab of no more than a little more than `bytes`.
-    fn whole(&self, bytes: usize) -> Option<Part> {
-        let sizes = bytes..=bytes + bytes / 64;
-        let slab = self.0.iter().find(|slab| sizes.contains(&slab.bytes()) && slab.is_idle())?;
-        slab.lend(slab.bytes())
-    }
-
-    /// A part of the smallest slab that has room and is no more than a quarter larger. A part of a much larger one would
-    /// keep it from those that need all of it, for which new memory would have to be found.
-    fn cut(&self, bytes: usize) -> Option<Part> {
-        let sizes = bytes..=bytes + bytes / 4;
-        let mut slabs: Vec<_> = self.0.iter().filter(|slab| sizes.contains(&slab.bytes())).collect();
-        slabs.sort_by_key(|slab| slab.bytes());
-        slabs.into_iter().find_map(|slab| slab.lend(bytes))
-    }
-
-    /// Takes out the idle slabs that have waited longest, until all that is left stays within the limit.
-    fn shrink_to(&mut self, limit: u64) -> Vec<Arc<Slab>> {
-        let mut bytes = self.bytes();
-        let evicted = self.0.extract_if(.., |slab| {
-            let evicts = bytes as u64 > limit && slab.is_idle();
-            bytes -= if evicts { slab.bytes() } else { 0 };
-            evicts
-        });
-        evicted.collect()
+    /// Takes out the idle buffers that have waited longest, until all that is left stays within the limit.
+    fn shrink_to(&mut self, limit: u64) -> Vec<AlignedBuffer> {
+        let (mut count, mut idle) = (0, self.idle_bytes);
+        while count < self.idle.len() && (idle + self.lent_bytes) as u64 > limit {
+            idle -= self.idle[count].len();
+            count += 1;
+        }
+        self.idle_bytes = idle;
+        self.idle.drain(..count).collect()
     }
 }
 
@@ -149,13 +136,13 @@ impl Memory {
     /// A buffer of at least `bytes` bytes, with any contents.
     pub(crate) fn buffer(&mut self, bytes: usize) -> LentBuffer {
         let lease = self.lease.as_mut().map(|lease| lease.split(buffer_bytes(bytes) as u64));
-        LentBuffer { part: Some(self.pool.lend(bytes)), pool: self.pool.clone(), _lease: lease }
+        LentBuffer { buffer: Some(self.pool.lend(bytes)), pool: self.pool.clone(), _lease: lease }
     }
 }
 
 /// A buffer that goes back to its pool when it is dropped.
 pub(crate) struct LentBuffer {
-    part: Option<Part>, // `None` only while it is dropped
+    buffer: Option<AlignedBuffer>, // `None` only while it is dropped
     pool: Arc<BufferPool>,
     _lease: Option<Lease>,
 }
@@ -171,13 +158,13 @@ impl Deref for LentBuffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.part.as_deref().unwrap_or_default()
+        self.buffer.as_deref().unwrap_or_default()
     }
 }
 
 impl DerefMut for LentBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.part.as_deref_mut().unwrap_or_default()
+        self.buffer.as_deref_mut().unwrap_or_default()
     }
 }
 
@@ -189,8 +176,8 @@ impl AsRef<[u8]> for LentBuffer {
 
 impl Drop for LentBuffer {
     fn drop(&mut self) {
-        if let Some(part) = self.part.take() {
-            self.pool.take_back(part);
+        if let Some(buffer) = self.buffer.take() {
+            self.pool.take_back(buffer);
         }
     }
 }
@@ -221,15 +208,10 @@ mod tests {
         assert_eq!(held.load(Ordering::SeqCst), GRANULE as u64, "the unused part of the lease is back");
         let part = bytes.slice(100..200);
         drop(bytes);
-        assert!(!pool.slabs().0[0].is_idle());
+        assert_eq!(pool.state().idle.len(), 0);
         drop(part);
         assert_eq!(held.load(Ordering::SeqCst), 0);
         assert_eq!(pool.lend(GRANULE - 5).as_ptr(), address, "the same memory is used again");
-    }
-
-    /// Bytes of slabs that are kept.
-    fn kept(pool: &BufferPool) -> usize {
-        pool.slabs().bytes() / GRANULE
     }
 
     #[test]
@@ -238,15 +220,15 @@ mod tests {
         let mut memory = memory(&pool, &Arc::default(), 100 * GRANULE as u64);
         let small: Vec<_> = (0..3).map(|_| memory.buffer(GRANULE)).collect();
         drop(small);
-        assert_eq!(kept(&pool), 3);
+        assert_eq!(pool.state().idle_bytes, 3 * GRANULE);
         let large = memory.buffer(3 * GRANULE);
-        assert_eq!(kept(&pool), 4, "two small ones made way");
+        assert_eq!(pool.state().idle_bytes, GRANULE);
         let larger = memory.buffer(9 * GRANULE);
-        assert_eq!(kept(&pool), 12, "what is needed is lent, whatever the limit says");
+        assert_eq!(pool.state().idle_bytes, 0);
         drop(larger);
-        assert_eq!(kept(&pool), 3, "what is over the limit is freed");
+        assert_eq!(pool.state().idle_bytes, 0, "what is over the limit is freed");
         drop(large);
-        assert_eq!(kept(&pool), 3);
+        assert_eq!(pool.state().idle_bytes, 3 * GRANULE);
     }
 
     #[test]
@@ -255,10 +237,10 @@ mod tests {
         let mut memory = memory(&pool, &Arc::default(), 100 * GRANULE as u64);
         drop(memory.buffer(5 * GRANULE));
         let little_smaller = memory.buffer(4 * GRANULE);
-        assert_eq!(kept(&pool), 5);
+        assert_eq!(pool.state().lent_bytes, 5 * GRANULE);
         drop(little_smaller);
         let much_smaller = memory.buffer(2 * GRANULE);
-        assert_eq!(kept(&pool), 7, "the larger one stays for those that need it");
+        assert_eq!(pool.state().idle_bytes, 5 * GRANULE, "it stays for those that need it");
         drop(much_smaller);
     }
 }

@@ -214,6 +214,21 @@ mod tests {
     }
 
     #[test]
+    fn two_urgent_requests_are_read_at_once() {
+        let mut schedule = schedule(&[]);
+        for request in ["x", "y"] {
+            schedule.enqueue(Urgent, request, 2);
+        }
+        assert_eq!((schedule.start(Urgent), schedule.start(Urgent)), (Some(("x", 2)), Some(("y", 2))));
+        schedule.want(&"x", 2);
+        assert_eq!(schedule.start(Urgent), None, "being read");
+        schedule.finish(Urgent, "y", ());
+        assert!(schedule.reads_urgently() && schedule.take(&"x").is_none());
+        schedule.finish(Urgent, "x", ());
+        assert!(!schedule.reads_urgently() && schedule.take(&"x").is_some());
+    }
+
+    #[test]
     fn a_request_may_be_made_twice() {
         let mut schedule = schedule(&[("a", 4), ("a", 4)]);
         assert_eq!(read(&mut schedule, Ahead), Some("a"));

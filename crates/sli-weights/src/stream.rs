@@ -40,7 +40,7 @@ pub struct StreamOptions {
 pub struct StreamStats {
     /// Bytes read from files.
     pub bytes_read: u64,
-    /// Time that reading took, of both threads together.
+    /// Time that reading took, of all threads together.
     pub read_time: Duration,
     /// Time that callers spent waiting in [`WeightStream::take`].
     pub wait_time: Duration,
