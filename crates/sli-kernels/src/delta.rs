@@ -1,9 +1,7 @@
 //! The gated delta rule (Yang et al. 2024) over packed samples.
 
-use rayon::prelude::*;
-
 use crate::isa::{Kernel, dispatch, isa};
-use crate::packed::check_offsets;
+use crate::packed::{Part, check_offsets, for_each_part_of_heads};
 use crate::scratch::{Scratch, SharedMut};
 use crate::simd::Simd;
 
@@ -66,11 +64,8 @@ pub fn delta_rule(rule: &DeltaRule, x: &DeltaTokens, offsets: &[usize], y: &mut 
     check_offsets("delta_rule", offsets, tokens);
     let (isa, y) = (isa(), SharedMut::new(y));
     // The columns of a state do not see each other.
-    let parts = value_dim.div_ceil(COLUMNS);
-    (0..(offsets.len() - 1) * num_heads * parts).into_par_iter().for_each(|task| {
-        let (sample, head, part) = (task / parts / num_heads, task / parts % num_heads, task % parts);
-        let tokens = (offsets[sample], offsets[sample + 1]);
-        dispatch(isa, Columns { rule, x, tokens, head, first: part * COLUMNS, y });
+    for_each_part_of_heads(offsets, num_heads, value_dim, COLUMNS, |part| {
+        dispatch(isa, Columns { rule, x, part, y });
     });
 }
 
@@ -81,9 +76,7 @@ const COLUMNS: usize = 32;
 struct Columns<'a> {
     rule: &'a DeltaRule,
     x: &'a DeltaTokens<'a>,
-    tokens: (usize, usize),
-    head: usize,
-    first: usize,
+    part: Part,
     y: SharedMut,
 }
 
@@ -94,7 +87,7 @@ impl Kernel for Columns<'_> {
     /// query. What the token itself writes reaches its output as (k . q) times the change.
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { rule, x, tokens, head, first, y } = self;
+        let Self { rule, x, part: Part { tokens, head, first }, y } = self;
         let DeltaRule { num_key_heads, num_heads, key_dim, value_dim, decays } = *rule;
         let key_head = head / (num_heads / num_key_heads);
         let count = COLUMNS.min(value_dim - first);

@@ -1,10 +1,8 @@
 //! The scan by heads of Mamba-2 (Dao and Gu 2024) over packed samples.
 
-use rayon::prelude::*;
-
 use crate::isa::{Kernel, dispatch, isa};
 use crate::math::exp;
-use crate::packed::check_offsets;
+use crate::packed::{Part, check_offsets, for_each_part_of_heads};
 use crate::scratch::{Scratch, SharedMut};
 use crate::simd::Simd;
 
@@ -59,11 +57,8 @@ pub fn head_scan(scan: &HeadScan, input: &[f32], step: &[f32], offsets: &[usize]
     check_offsets("head_scan", offsets, tokens);
     let (isa, y) = (isa(), SharedMut::new(y));
     // The columns of a state do not see each other.
-    let parts = scan.head_dim.div_ceil(COLUMNS);
-    (0..(offsets.len() - 1) * heads * parts).into_par_iter().for_each(|task| {
-        let (sample, head, part) = (task / parts / heads, task / parts % heads, task % parts);
-        let tokens = (offsets[sample], offsets[sample + 1]);
-        dispatch(isa, Columns { scan, input, step, tokens, head, first: part * COLUMNS, y });
+    for_each_part_of_heads(offsets, heads, scan.head_dim, COLUMNS, |part| {
+        dispatch(isa, Columns { scan, input, step, part, y });
     });
 }
 
@@ -78,9 +73,7 @@ struct Columns<'a> {
     scan: &'a HeadScan<'a>,
     input: &'a [f32],
     step: &'a [f32],
-    tokens: (usize, usize),
-    head: usize,
-    first: usize,
+    part: Part,
     y: SharedMut,
 }
 
@@ -90,7 +83,7 @@ impl Kernel for Columns<'_> {
     /// One pass over the state for each token. Lanes are columns, so that the output needs no sum across lanes.
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { scan, input, step, tokens, head, first, y } = self;
+        let Self { scan, input, step, part: Part { tokens, head, first }, y } = self;
         let HeadScan { head_dim, num_groups, state: rows, a, d } = *scan;
         let (heads, channels) = (a.len(), scan.channels());
         let group = head / (heads / num_groups);

@@ -196,9 +196,7 @@ fn normalize<S: Simd>(s: S, x: &[f32], mean: f32, factor: f32, scale: Scale, y: 
     let (center, factor) = (s.splat(mean), s.splat(factor));
     for at in (0..x.len()).step_by(S::LANES) {
         let end = x.len().min(at + S::LANES);
-        let load = |x: &[f32]| {
-            if end - at == S::LANES { s.load(&x[at..end]) } else { s.load_partial(&x[at..end], 0.0) }
-        };
+        let load = |x: &[f32]| s.load_up_to(&x[at..end]);
         let mut value = s.mul(s.sub(load(x), center), factor);
         if let Some(weight) = scale.weight {
             value = s.mul(value, load(weight));
@@ -206,11 +204,7 @@ fn normalize<S: Simd>(s: S, x: &[f32], mean: f32, factor: f32, scale: Scale, y: 
         if let Some(bias) = scale.bias {
             value = s.add(value, load(bias));
         }
-        if end - at == S::LANES {
-            s.store(&mut y[at..end], value);
-        } else {
-            s.store_partial(&mut y[at..end], value);
-        }
+        s.store_up_to(&mut y[at..end], value);
     }
 }
 

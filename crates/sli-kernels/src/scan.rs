@@ -1,10 +1,8 @@
 //! The selective scan of Mamba (Gu and Dao 2023, algorithm 2) over packed samples.
 
-use rayon::prelude::*;
-
 use crate::isa::{Kernel, dispatch, isa};
 use crate::math::exp;
-use crate::packed::check_offsets;
+use crate::packed::{Part, check_offsets, for_each_part_of_heads};
 use crate::scratch::{Scratch, SharedMut};
 use crate::simd::Simd;
 
@@ -52,28 +50,22 @@ pub fn selective_scan(
     );
     check_offsets("selective_scan", offsets, tokens);
     let (isa, y) = (isa(), SharedMut::new(y));
-    let parts = channels.div_ceil(CHANNELS);
-    (0..(offsets.len() - 1) * parts).into_par_iter().for_each(|task| {
-        let (sample, first) = (task / parts, task % parts * CHANNELS);
-        let tokens = (offsets[sample], offsets[sample + 1]);
-        let count = CHANNELS.min(channels - first);
-        dispatch(isa, Scan { parameters: s, x, delta, b, c, tokens, first, count, y });
+    for_each_part_of_heads(offsets, 1, channels, CHANNELS, |part| {
+        dispatch(isa, Scan { parameters: s, x, delta, b, c, part, y });
     });
 }
 
 /// Channels of a task: four cache lines of each row.
 const CHANNELS: usize = 64;
 
-/// A sample's scan for `count` channels from `first` on.
+/// A sample's scan for some channels.
 struct Scan<'a> {
     parameters: &'a SelectiveScan<'a>,
     x: &'a [f32],
     delta: &'a [f32],
     b: &'a [f32],
     c: &'a [f32],
-    tokens: (usize, usize),
-    first: usize,
-    count: usize,
+    part: Part,
     y: SharedMut,
 }
 
@@ -83,8 +75,9 @@ impl Kernel for Scan<'_> {
     /// Lanes are channels, so that neither the state nor the output needs a sum across lanes.
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { parameters, x, delta, b, c, tokens, first, count, y } = self;
+        let Self { parameters, x, delta, b, c, part: Part { tokens, first, .. }, y } = self;
         let SelectiveScan { channels, state, a, d } = *parameters;
+        let count = CHANNELS.min(channels - first);
         let mut scratch = Scratch::take(2 * state * CHANNELS);
         let (rates, h) = scratch.as_mut_slice()[..2 * state * CHANNELS].split_at_mut(state * CHANNELS);
         for (n, rates) in rates.chunks_exact_mut(CHANNELS).enumerate() {
@@ -98,10 +91,7 @@ impl Kernel for Scan<'_> {
             let (b, c) = (&b[token * state..][..state], &c[token * state..][..state]);
             for lane in (0..count).step_by(S::LANES) {
                 let (at, length) = (token * channels + first + lane, S::LANES.min(count - lane));
-                let load = |values: &[f32], at: usize| {
-                    let values = &values[at..at + length];
-                    if length == S::LANES { s.load(values) } else { s.load_partial(values, 0.0) }
-                };
+                let load = |values: &[f32], at: usize| s.load_up_to(&values[at..at + length]);
                 let (x, delta) = (load(x, at), load(delta, at));
                 let input = s.mul(delta, x);
                 let mut sum = s.mul(load(d, first + lane), x);
@@ -114,7 +104,7 @@ impl Kernel for Scan<'_> {
                 }
                 // SAFETY: no other task writes these channels of this sample.
                 let y = unsafe { std::slice::from_raw_parts_mut(y.at(at), length) };
-                if length == S::LANES { s.store(y, sum) } else { s.store_partial(y, sum) }
+                s.store_up_to(y, sum);
             }
         }
     }

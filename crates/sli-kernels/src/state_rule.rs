@@ -1,9 +1,7 @@
 //! Linear attention whose state fades row by row (Peng et al. 2024, 2025: RWKV-5 to RWKV-7) over packed samples.
 
-use rayon::prelude::*;
-
 use crate::isa::{Kernel, dispatch, isa};
-use crate::packed::check_offsets;
+use crate::packed::{Part, check_offsets, for_each_part_of_heads};
 use crate::scratch::{Scratch, SharedMut};
 use crate::simd::Simd;
 
@@ -53,11 +51,8 @@ pub fn state_rule(rule: &StateRule, x: &StateTokens, offsets: &[usize], y: &mut 
     check_offsets("state_rule", offsets, y.len() / width);
     let (isa, y) = (isa(), SharedMut::new(y));
     // The columns of a state do not see each other.
-    let parts = head_dim.div_ceil(COLUMNS);
-    (0..(offsets.len() - 1) * num_heads * parts).into_par_iter().for_each(|task| {
-        let (sample, head, part) = (task / parts / num_heads, task / parts % num_heads, task % parts);
-        let tokens = (offsets[sample], offsets[sample + 1]);
-        dispatch(isa, Columns { rule, x, tokens, head, first: part * COLUMNS, y });
+    for_each_part_of_heads(offsets, num_heads, head_dim, COLUMNS, |part| {
+        dispatch(isa, Columns { rule, x, part, y });
     });
 }
 
@@ -71,9 +66,7 @@ const UNROLL: usize = 4;
 struct Columns<'a> {
     rule: &'a StateRule,
     x: &'a StateTokens<'a>,
-    tokens: (usize, usize),
-    head: usize,
-    first: usize,
+    part: Part,
     y: SharedMut,
 }
 
@@ -82,7 +75,7 @@ impl Kernel for Columns<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { rule, x, tokens, head, first, y } = self;
+        let Self { rule, x, part: Part { tokens, head, first }, y } = self;
         let StateRule { num_heads, head_dim, reads_first } = *rule;
         let count = COLUMNS.min(head_dim - first);
         let mut scratch = Scratch::take(head_dim * COLUMNS);

@@ -1,10 +1,8 @@
 //! The weighted mean of RWKV-4 (Peng et al. 2023, appendix) over packed samples.
 
-use rayon::prelude::*;
-
 use crate::isa::{Kernel, dispatch, isa};
 use crate::math::exp;
-use crate::packed::check_offsets;
+use crate::packed::{Part, check_offsets, for_each_part_of_heads};
 use crate::scratch::SharedMut;
 use crate::simd::Simd;
 
@@ -23,12 +21,8 @@ pub fn wkv(decay: &[f32], bonus: &[f32], k: &[f32], v: &[f32], offsets: &[usize]
     assert!(channels > 0 && y.len().is_multiple_of(channels), "wkv: y is not rows of {channels}");
     check_offsets("wkv", offsets, y.len() / channels);
     let (isa, y) = (isa(), SharedMut::new(y));
-    let parts = channels.div_ceil(CHANNELS);
-    (0..(offsets.len() - 1) * parts).into_par_iter().for_each(|task| {
-        let (sample, first) = (task / parts, task % parts * CHANNELS);
-        let tokens = (offsets[sample], offsets[sample + 1]);
-        let count = CHANNELS.min(channels - first);
-        dispatch(isa, Mean { decay, bonus, k, v, tokens, first, count, y });
+    for_each_part_of_heads(offsets, 1, channels, CHANNELS, |part| {
+        dispatch(isa, Mean { decay, bonus, k, v, part, y });
     });
 }
 
@@ -38,15 +32,13 @@ const CHANNELS: usize = 64;
 /// Larger than any exponent that is left of e^-x = 0.
 const NOTHING: f32 = -1e38;
 
-/// A sample's means for `count` channels from `first` on.
+/// A sample's means for some channels.
 struct Mean<'a> {
     decay: &'a [f32],
     bonus: &'a [f32],
     k: &'a [f32],
     v: &'a [f32],
-    tokens: (usize, usize),
-    first: usize,
-    count: usize,
+    part: Part,
     y: SharedMut,
 }
 
@@ -56,14 +48,12 @@ impl Kernel for Mean<'_> {
     /// Lanes are channels. Sums are kept with the largest exponent taken out, so that none overflows.
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { decay, bonus, k, v, tokens, first, count, y } = self;
+        let Self { decay, bonus, k, v, part: Part { tokens, first, .. }, y } = self;
         let channels = decay.len();
+        let count = CHANNELS.min(channels - first);
         for lane in (first..first + count).step_by(S::LANES) {
             let length = S::LANES.min(first + count - lane);
-            let load = |values: &[f32], at: usize| {
-                let values = &values[at..at + length];
-                if length == S::LANES { s.load(values) } else { s.load_partial(values, 0.0) }
-            };
+            let load = |values: &[f32], at: usize| s.load_up_to(&values[at..at + length]);
             let (decay, bonus) = (load(decay, lane), load(bonus, lane));
             let (mut values, mut weights, mut largest) = (s.splat(0.0), s.splat(0.0), s.splat(NOTHING));
             for token in tokens.0..tokens.1 {
@@ -82,7 +72,7 @@ impl Kernel for Mean<'_> {
                 largest = top;
                 // SAFETY: no other task writes these channels of this sample.
                 let y = unsafe { std::slice::from_raw_parts_mut(y.at(at), length) };
-                if length == S::LANES { s.store(y, mean) } else { s.store_partial(y, mean) }
+                s.store_up_to(y, mean);
             }
         }
     }

@@ -99,7 +99,7 @@ impl ProductKernel for WriteOut<'_> {
                     // SAFETY: these values of y belong to this task alone.
                     let y = unsafe { std::slice::from_raw_parts_mut(y.at(at), width) };
                     let values = s.add(s.load(turned), bias);
-                    if width == lanes { s.store(y, values) } else { s.store_partial(y, values) }
+                    s.store_up_to(y, values);
                 }
             }
         }

@@ -128,4 +128,16 @@ pub(crate) trait Simd: Copy + Send + Sync {
         self.store(&mut lanes, a);
         x.copy_from_slice(&lanes[..x.len()]);
     }
+
+    /// As [`Self::load`] where `x` has `LANES` values, which is the common case; the lanes past a shorter one are zero.
+    #[inline(always)]
+    fn load_up_to(self, x: &[f32]) -> Self::F {
+        if x.len() == Self::LANES { self.load(x) } else { self.load_partial(x, 0.0) }
+    }
+
+    /// As [`Self::store`] where `x` has `LANES` values, which is the common case; all of a shorter one.
+    #[inline(always)]
+    fn store_up_to(self, x: &mut [f32], a: Self::F) {
+        if x.len() == Self::LANES { self.store(x, a) } else { self.store_partial(x, a) }
+    }
 }
