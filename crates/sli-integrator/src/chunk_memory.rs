@@ -41,13 +41,13 @@ pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, inputs: LinearI
         Some(Ffn::SparseGatedMlp(sparse)) => 6 * sparse.mlp.intermediate_size,
         Some(Ffn::NormedGatedMlp(normed)) => 4 * normed.mlp.intermediate_size,
         Some(Ffn::XieluMlp { intermediate_size }) => 6 * intermediate_size,
-        // The sum of the experts, and what goes into some of them and comes out.
+        // The sum of the experts, what goes into some of them and comes out, and an output that waits for its turn.
         Some(Ffn::Moe(moe)) => {
             let inner = match moe.expert {
                 ExpertSpec::Limited { mlp, .. } => 4 * mlp.intermediate_size,
                 _ => 0,
             };
-            4 * hidden as usize + inner + 3 * (moe.num_experts + moe.router.idle_experts())
+            5 * hidden as usize + inner + 3 * (moe.num_experts + moe.router.idle_experts())
         }
     };
     let between = match block.residual {

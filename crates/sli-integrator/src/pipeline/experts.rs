@@ -138,10 +138,10 @@ impl<B: SliBackend> Experts<'_, B> {
         }
     }
 
-    /// Is there an expert to begin, not so far ahead of one that is slow that too many outputs would wait for it?
+    /// Is there an expert to begin, not so far ahead of one that is slow that more than one output would wait for it?
     fn may_begin(&self, state: &State<B>) -> bool {
         let ahead = state.begun - state.added;
-        state.error.is_none() && state.begun < self.chosen.len() && ahead < 2 * self.together
+        state.error.is_none() && state.begun < self.chosen.len() && ahead <= self.together
     }
 
     /// The next expert for a thread; `None` when it is to stop.
