@@ -71,12 +71,13 @@ fn with_class_defaults(config: &HfConfig) -> Result<HfConfig> {
     })))
 }
 
-/// Is the rotary base there, and null?
+/// Is there nothing where the rotation or its base is said? The first release has the one, later ones have the other.
+/// (Recent versions of transformers take the first for the usual base, with which the model was not trained.)
 fn is_unrotated(config: &HfConfig) -> Result<bool> {
     const KEY: &str = "rope_theta";
     Ok(match config.section("rope_parameters")? {
         Some(section) => section.is_null(KEY),
-        None => config.is_null(KEY),
+        None => config.is_null(KEY) || config.is_null("rope_parameters"),
     })
 }
 
