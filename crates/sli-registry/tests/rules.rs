@@ -221,3 +221,25 @@ fn settings_count_as_read_where_another_one_overrides_them() {
     assert!(!resolved.unread.contains(&"_remove_final_layer_norm".to_string()), "{:?}", resolved.unread);
     assert_eq!(resolved.spec.stacks[0].final_norm, None);
 }
+
+#[test]
+fn sections_that_were_written_whole_leave_no_key_unread() {
+    let unread = |temperature: f64| {
+        let attention = json!({
+            "clip_qkv": 8, "is_encoder_decoder": false, "kv_n_heads": 2, "length_penalty": 1.0, "max_length": 20,
+            "pruned_heads": {}, "return_dict": true, "temperature": temperature, "tie_word_embeddings": true,
+            "top_k": 50
+        });
+        let experts = json!({
+            "ffn_act_fn": {"name": "silu"}, "ffn_hidden_size": 48, "moe_num_experts": 4, "moe_top_k": 2,
+            "moe_normalize_expert_weights": 1, "uniform_expert_assignment": false
+        });
+        let changes = json!({
+            "attn_config": attention, "ffn_config": experts, "n_heads": 4, "n_layers": 3, "max_seq_len": 64
+        });
+        let unread = resolve("DbrxForCausalLM", changes).unwrap().unread;
+        unread.into_iter().filter(|key| key.contains('.')).collect::<Vec<_>>()
+    };
+    assert_eq!(unread(1.0), [""; 0]);
+    assert_eq!(unread(0.5), ["attn_config.temperature"]);
+}

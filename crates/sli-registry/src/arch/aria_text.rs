@@ -40,7 +40,8 @@ const TOWERS: &[&str] =
     &["vision_tower.*", "multi_modal_projector.*", "model.vision_tower.*", "model.multi_modal_projector.*"];
 
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
-    config.ignore(&["moe_aux_loss_coeff", "moe_z_loss_coeff", "is_encoder_decoder"]);
+    config.ignore(&["moe_aux_loss_coeff", "moe_z_loss_coeff"]);
+    config.ignore(&["num_experts_per_tok"]); // `moe_topk` said again
     // An MLP of this width is nowhere; the first code had the experts' under a name of its own.
     let inner = config.usize(match config.has("moe_intermediate_size") {
         true => "moe_intermediate_size",

@@ -19,9 +19,10 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 };
 
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
-    // Losses, which logits are computed, and the rotated part of a head, which is half of it whatever is said.
-    config.ignore(&["z_loss_coefficient", "num_logits_to_keep", "attn_rotary_emb"]);
-    config.ignore(&["partial_rotary_factor"]);
+    // Losses, which logits are computed and how, a rank that only the first Mamba has, and the rotated part of a head,
+    // which is half of it whatever is said.
+    config.ignore(&["z_loss_coefficient", "num_logits_to_keep", "use_mamba_kernels", "mamba_dt_rank"]);
+    config.ignore(&["attn_rotary_emb", "partial_rotary_factor"]);
     let config = &config
         .with(json!({ "partial_rotary_factor": 0.5 }))
         .with_defaults(json!({ "num_key_value_heads": 8, "rms_norm_eps": 1e-5 }));

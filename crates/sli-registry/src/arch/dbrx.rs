@@ -33,6 +33,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     // Said again at the top, and what only acts in training.
     config.ignore(&["num_key_value_heads"]);
     feed_forward.ignore(&["hidden_size", "moe_jitter_eps", "moe_loss_weight"]);
+    require(&feed_forward, "uniform_expert_assignment", false)?;
     let activation = match feed_forward.section("ffn_act_fn")? {
         Some(function) => function.str_or("name", "silu")?.to_string(),
         None => "silu".to_string(),
@@ -69,7 +70,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
 /// A section that is a config of its own, with the keys that any has.
 fn section(config: &HfConfig, key: &str) -> Result<HfConfig> {
     let section = config.section(key)?.ok_or_else(|| config.invalid(key, "an object"))?;
-    section.ignore(&["is_encoder_decoder"]);
+    section.ignore(&["tie_word_embeddings"]);
     Ok(section)
 }
 

@@ -28,6 +28,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
     // Of training, and of layers that predict further tokens.
     config.ignore(&["moe_capacity", "moe_use_aux_free", "moe_gate", "multi_token_pred_lambda"]);
+    config.ignore(&["num_nextn_predict_layers"]);
     let (hidden_size, num_heads) = (config.usize("hidden_size")?, config.usize("num_attention_heads")?);
     let head_dim = share_per_head(config, hidden_size, num_heads)?;
     let mut spec = ernie4_5::spec(&config.with_defaults(json!({ "head_dim": head_dim })))?;

@@ -77,13 +77,7 @@ fn attention(config: &HfConfig, num_heads: usize, head_dim: usize) -> Result<Att
     let Some(section) = config.section("attn_config")? else {
         return Err(config.invalid("attn_config", "the settings of attention"));
     };
-    section.ignore(&[
-        "_name_or_path",
-        "attn_impl",
-        "attn_pdrop",
-        "attn_uses_sequence_id",
-        "is_encoder_decoder",
-    ]);
+    section.ignore(&["attn_impl", "attn_uses_sequence_id"]);
     require(&section, "alibi", true)?;
     require(&section, "prefix_lm", false)?;
     require(&section, "qk_ln", false)?;

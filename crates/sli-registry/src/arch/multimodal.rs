@@ -25,12 +25,7 @@ pub(super) fn text(config: &HfConfig) -> Result<HfConfig> {
         part.ignore(&["vision_feature_layer", "vision_feature_select_strategy", "vision_aspect_ratio"]);
         part.ignore(&["image_grid_pinpoints", "image_seq_length", "spatial_merge_size", "downsample_ratio"]);
         part.ignore(&["position_id_per_seconds", "seconds_per_chunk", "scale_factor", "downsample_factor"]);
-        part.ignore(&[
-            "adapter_layer_norm_eps",
-            "enable_audio_output",
-            "enable_talker",
-            "is_encoder_decoder",
-        ]);
+        part.ignore(&["adapter_layer_norm_eps", "enable_audio_output", "enable_talker"]);
         part.ignore(&["use_image_newline_parameter"]);
         // Tokens that stand for pictures and sound, and those of the conversation's format.
         part.ignore(&["image_token_id", "image_token_index", "video_token_id", "video_token_index"]);

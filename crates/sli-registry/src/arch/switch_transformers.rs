@@ -19,11 +19,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
         "SwitchTransformersModel",
         "SwitchTransformersEncoderModel",
     ],
-    known_models: &[KnownModel::new(
-        "Switch-c-2048 (1.6T)",
-        "google/switch-c-2048",
-        "1 of 2048 experts in every other layer",
-    )],
+    known_models: &[KnownModel::new("Switch-c-2048 (1.6T)", "google/switch-c-2048", "1 of 2048 experts")],
     spec,
     weights,
 };
@@ -32,7 +28,8 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     // About losses, padding and number formats; scores are f32 always.
     config.ignore(&["router_z_loss_coef", "add_router_probs", "router_dtype", "router_type"]);
     config.ignore(&["router_ignore_padding_tokens", "batch_prioritized_routing", "add_cross_attention"]);
-    config.ignore(&["feed_forward_proj"]);
+    // Said again.
+    config.ignore(&["feed_forward_proj", "is_full_sparse"]);
     let activation = config.str_or("dense_act_fn", "relu")?;
     let mut spec = t5::spec(&config.with(json!({ "feed_forward_proj": activation })))?;
     let num_experts = config.usize_or("num_experts", 8)?;

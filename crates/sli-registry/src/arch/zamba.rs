@@ -25,6 +25,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
     let hidden_size = config.usize("hidden_size")?;
+    config.ignore(&["rope_theta"]); // released configs have one, and nothing is rotated
     let num_layers = config.layers("num_hidden_layers")?;
     let (period, offset) =
         (config.usize_or("attn_layer_period", 6)?, config.count_or("attn_layer_offset", 4)?);

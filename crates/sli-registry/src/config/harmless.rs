@@ -3,9 +3,34 @@
 //! Before a key is added here: no architecture may use it to compute a hidden state or a logit outside of training.
 //! Keys that are harmless in one architecture only are named there, with [`crate::HfConfig::ignore`].
 
-/// Is `key` harmless wherever it stands?
-pub(crate) fn is_harmless(key: &str) -> bool {
-    HARMLESS.iter().any(|keys| keys.contains(&key))
+use serde_json::{Value, json};
+
+/// Is `key` harmless wherever it stands, or with this value?
+pub(crate) fn is_harmless(key: &str, value: &Value) -> bool {
+    HARMLESS.iter().any(|keys| keys.contains(&key)) || unset(key).is_some_and(|unset| equal(value, &unset))
+}
+
+/// What transformers before version 5 wrote where nothing was set: it wrote sections whole, with all that belongs to
+/// generation and to other kinds of models.
+fn unset(key: &str) -> Option<Value> {
+    Some(match key {
+        "max_length" => json!(20),
+        "top_k" => json!(50),
+        "min_length" | "diversity_penalty" | "encoder_no_repeat_ngram_size" => json!(0),
+        "temperature" | "top_p" | "typical_p" | "repetition_penalty" | "length_penalty" => json!(1),
+        "num_beam_groups" | "num_return_sequences" => json!(1),
+        "output_scores" | "return_dict_in_generate" | "remove_invalid_values" | "tf_legacy_loss" => {
+            json!(false)
+        }
+        "is_decoder" | "is_encoder_decoder" | "add_cross_attention" | "tie_encoder_decoder" => json!(false),
+        "pruned_heads" => json!({}),
+        _ => return None,
+    })
+}
+
+/// Are these the same, 1 and 1.0 included?
+fn equal(one: &Value, other: &Value) -> bool {
+    one == other || one.as_f64().is_some() && one.as_f64() == other.as_f64()
 }
 
 const HARMLESS: [&[&str]; 5] = [PROVENANCE, TRAINING, OUTPUT, TOKENS, TASKS];

@@ -223,7 +223,7 @@ fn collect_unread(
         match value {
             Value::Object(object) if opened => collect_unread(object, &inside, read, unread),
             Value::Null => {}
-            _ if read.contains(&path) || harmless::is_harmless(key) => {}
+            _ if read.contains(&path) || harmless::is_harmless(key, value) => {}
             _ => unread.push(path),
         }
     }
