@@ -14,7 +14,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     family: Family::Llama,
     model_types: &["doge"],
     architectures: &["DogeForCausalLM", "DogeModel"],
-    known_models: &[KnownModel::new("Doge-320M", "SmallDoge/Doge-320M", "at most 2048 keys by their values")],
+    known_models: &[KnownModel::new("Doge-20M", "SmallDoge/Doge-20M", "at most 2048 keys by their values")],
     spec,
     weights,
 };
