@@ -21,7 +21,11 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     architectures: &["Zamba2ForCausalLM", "Zamba2Model"],
     known_models: &[
         KnownModel::new("Zamba2-7B", "Zyphra/Zamba2-7B", "two blocks of attention taking turns"),
-        KnownModel::new("Zamba2-1.2B/2.7B", "Zyphra/Zamba2-2.7B", "additions to queries, keys and values"),
+        KnownModel::new(
+            "Zamba2-1.2B/2.7B",
+            "Zyphra/Zamba2-2.7B",
+            "1.2B: additions to queries, keys and values",
+        ),
     ],
     spec,
     weights,
