@@ -98,6 +98,13 @@ pub(crate) fn norms_from_one(map: &mut StackMap, base: &str, names: &[(TensorRol
     }
 }
 
+/// The norms of these roles, where they are already, store an offset from one.
+pub(crate) fn offset_from_one(map: &mut StackMap, norms: &[TensorRole]) {
+    for role in norms {
+        map.then(role.weight(), LoadOp::AddOne);
+    }
+}
+
 /// The head of RoBERTa and its relatives.
 pub(crate) fn roberta_head(map: &mut WeightMap, tied: bool) {
     use TensorRole::{HeadDense, HeadNorm};

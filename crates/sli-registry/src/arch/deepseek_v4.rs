@@ -138,30 +138,13 @@ fn rotations(config: &HfConfig) -> Result<[RopeSpec; 2]> {
         config.ignore(&["rope_parameters.rope_type", "rope_parameters.rope_theta"]);
         return Ok([main, compress]);
     }
-    let compress = RopeSpec { theta: summaries_theta, ..rope(config, head_dim)? };
-    let compress = match compress.scaling {
-        // Cosines and sines keep their length unless the config says otherwise.
-        RopeScaling::Yarn {
-            factor,
-            beta_fast,
-            beta_slow,
-            original_max_positions,
-            truncate,
-            attention_factor,
-        } => {
-            let attention_factor = if states_attention_factor(config)? { attention_factor } else { 1.0 };
-            let scaling = RopeScaling::Yarn {
-                factor,
-                beta_fast,
-                beta_slow,
-                original_max_positions,
-                truncate,
-                attention_factor,
-            };
-            RopeSpec { scaling, ..compress }
-        }
-        _ => compress,
-    };
+    let mut compress = RopeSpec { theta: summaries_theta, ..rope(config, head_dim)? };
+    // Cosines and sines keep their length unless the config says otherwise.
+    if let RopeScaling::Yarn { attention_factor, .. } = &mut compress.scaling
+        && !states_attention_factor(config)?
+    {
+        *attention_factor = 1.0;
+    }
     let main = RopeSpec { theta, scaling: RopeScaling::None, ..compress.clone() };
     Ok([main, compress])
 }

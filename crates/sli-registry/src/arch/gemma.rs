@@ -8,7 +8,7 @@ use super::llama;
 use crate::architecture::{Architecture, KnownModel};
 use crate::blocks::{layers, require, scale_embedding_by_root};
 use crate::config::HfConfig;
-use crate::maps::norms_from_one;
+use crate::maps::offset_from_one;
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "gemma",
@@ -47,11 +47,6 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
 fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     use TensorRole::{FfnNorm, FinalNorm, MixerNorm};
     let mut map = llama::weights(&config.with_defaults(json!({ "tie_word_embeddings": true })), spec)?;
-    let names = [
-        (MixerNorm, "layers.{layer}.input_layernorm"),
-        (FfnNorm, "layers.{layer}.post_attention_layernorm"),
-        (FinalNorm, "norm"),
-    ];
-    norms_from_one(&mut map.stacks[0], "{prefix}", &names);
+    offset_from_one(&mut map.stacks[0], &[MixerNorm, FfnNorm, FinalNorm]);
     Ok(map)
 }

@@ -12,7 +12,7 @@ use super::{gemma2, llama};
 use crate::architecture::{Architecture, KnownModel};
 use crate::blocks::{attentions, norm_heads, scale_embedding_by_root, set_residual};
 use crate::config::HfConfig;
-use crate::maps::norms_from_one;
+use crate::maps::{head_norms, offset_from_one};
 use crate::rope::rope_of_type;
 use crate::windows::{all_but_every, slide_some};
 
@@ -77,7 +77,7 @@ fn look_both_ways(spec: &mut ModelSpec) {
 
 pub(super) fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     let mut map = gemma2::weights(config, spec)?;
-    let names = [(TensorRole::AttnQNorm, "q_norm"), (TensorRole::AttnKNorm, "k_norm")];
-    norms_from_one(&mut map.stacks[0], "{prefix}layers.{layer}.self_attn.", &names);
+    head_norms(&mut map.stacks[0]);
+    offset_from_one(&mut map.stacks[0], &[TensorRole::AttnQNorm, TensorRole::AttnKNorm]);
     Ok(map)
 }

@@ -2,13 +2,14 @@
 //! positions, and queries, keys and values in one matrix.
 
 use serde_json::json;
-use sli_core::{Activation, Family, ModelSpec, Result, StackMap, TensorRole, WeightMap};
+use sli_core::{Activation, Family, ModelSpec, Result, TensorRole, WeightMap};
 
 use super::bert;
+use super::nomic_bert::flash_names;
 use crate::architecture::Architecture;
 use crate::blocks::rotate;
 use crate::config::HfConfig;
-use crate::maps::{Fused, modules, roberta_head};
+use crate::maps::roberta_head;
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "jina_embeddings_v3",
@@ -32,25 +33,8 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
 }
 
 fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
-    use TensorRole::*;
-    let hidden = spec.stacks[0].hidden_size;
-    let mut stack = StackMap::default();
-    let embedding = [
-        (TokenEmbedding, "embeddings.word_embeddings"),
-        (TokenTypeEmbedding, "embeddings.token_type_embeddings"),
-        (EmbeddingNorm, "emb_ln"),
-    ];
-    modules(&mut stack, "{prefix}", &embedding);
-    let layer = [
-        (AttnOut, "mixer.out_proj"),
-        (MixerNorm, "norm1"),
-        (MlpUp, "mlp.fc1"),
-        (MlpDown, "mlp.fc2"),
-        (FfnNorm, "norm2"),
-    ];
-    modules(&mut stack, "{prefix}encoder.layers.{layer}.", &layer);
-    Fused::new("{prefix}encoder.layers.{layer}.mixer.Wqkv")
-        .split(&mut stack, &[(AttnQ, hidden), (AttnK, hidden), (AttnV, hidden)]);
+    let mut stack = flash_names(spec.stacks[0].hidden_size, "mixer");
+    stack.module(TensorRole::MlpUp, "{prefix}encoder.layers.{layer}.mlp.fc1");
     let mut map = WeightMap { prefixes: vec!["roberta.", ""], stacks: vec![stack], ..WeightMap::default() };
     roberta_head(&mut map, config.bool_or("tie_word_embeddings", true)?);
     map.ignored.extend(["{prefix}pooler.*", "classifier.*", "qa_outputs.*"].map(String::from));

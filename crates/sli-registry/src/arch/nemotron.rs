@@ -8,7 +8,7 @@ use super::llama;
 use crate::architecture::{Architecture, KnownModel};
 use crate::blocks::{remove_gates, set_norm};
 use crate::config::HfConfig;
-use crate::maps::norms_from_one;
+use crate::maps::offset_from_one;
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "nemotron",
@@ -32,11 +32,6 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
 fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     use TensorRole::{FfnNorm, FinalNorm, MixerNorm};
     let mut map = llama::weights(config, spec)?;
-    let names = [
-        (MixerNorm, "layers.{layer}.input_layernorm"),
-        (FfnNorm, "layers.{layer}.post_attention_layernorm"),
-        (FinalNorm, "norm"),
-    ];
-    norms_from_one(&mut map.stacks[0], "{prefix}", &names);
+    offset_from_one(&mut map.stacks[0], &[MixerNorm, FfnNorm, FinalNorm]);
     Ok(map)
 }

@@ -67,25 +67,8 @@ fn with_names_of_bert(config: &HfConfig) -> Result<HfConfig> {
 
 fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     use TensorRole::*;
-    let hidden = spec.stacks[0].hidden_size;
-    let mut stack = StackMap::default();
-    let embedding = [
-        (TokenEmbedding, "embeddings.word_embeddings"),
-        (TokenTypeEmbedding, "embeddings.token_type_embeddings"),
-        (EmbeddingNorm, "emb_ln"),
-    ];
-    modules(&mut stack, "{prefix}", &embedding);
-    let layer = [
-        (AttnOut, "attn.out_proj"),
-        (MixerNorm, "norm1"),
-        (MlpUp, "mlp.fc11"),
-        (MlpGate, "mlp.fc12"),
-        (MlpDown, "mlp.fc2"),
-        (FfnNorm, "norm2"),
-    ];
-    modules(&mut stack, "{prefix}encoder.layers.{layer}.", &layer);
-    Fused::new("{prefix}encoder.layers.{layer}.attn.Wqkv")
-        .split(&mut stack, &[(AttnQ, hidden), (AttnK, hidden), (AttnV, hidden)]);
+    let mut stack = flash_names(spec.stacks[0].hidden_size, "attn");
+    modules(&mut stack, "{prefix}encoder.layers.{layer}.mlp.", &[(MlpUp, "fc11"), (MlpGate, "fc12")]);
     let mut map =
         WeightMap { prefixes: vec!["nomic_bert.", "bert.", ""], stacks: vec![stack], ..WeightMap::default() };
     let head = [(HeadDense, "dense"), (HeadNorm, "layer_norm")];
@@ -93,4 +76,22 @@ fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     decoder_of_masked(&mut map, config.bool_or("tie_word_embeddings", true)?, "cls.predictions.");
     map.ignored.extend(["{prefix}pooler.*", "classifier.*"].map(String::from));
     Ok(map)
+}
+
+/// The names of the BERT that came with FlashAttention, but for the inputs of MLPs. Attention is called `mixer`.
+pub(super) fn flash_names(hidden: usize, mixer: &str) -> StackMap {
+    use TensorRole::*;
+    const LAYER: &str = "{prefix}encoder.layers.{layer}.";
+    let mut stack = StackMap::default();
+    let embedding = [
+        (TokenEmbedding, "embeddings.word_embeddings"),
+        (TokenTypeEmbedding, "embeddings.token_type_embeddings"),
+        (EmbeddingNorm, "emb_ln"),
+    ];
+    modules(&mut stack, "{prefix}", &embedding);
+    modules(&mut stack, LAYER, &[(MixerNorm, "norm1"), (MlpDown, "mlp.fc2"), (FfnNorm, "norm2")]);
+    stack.module(AttnOut, &format!("{LAYER}{mixer}.out_proj"));
+    Fused::new(&format!("{LAYER}{mixer}.Wqkv"))
+        .split(&mut stack, &[(AttnQ, hidden), (AttnK, hidden), (AttnV, hidden)]);
+    stack
 }

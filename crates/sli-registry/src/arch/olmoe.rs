@@ -1,13 +1,12 @@
 //! OLMoE (Muennighoff et al. 2024): Llama with norms of whole queries and keys, and experts in every layer.
 
-use sli_core::{Family, ModelSpec, QkNorm, Result, WeightMap};
+use sli_core::{Family, ModelSpec, QkNorm, Result};
 
-use super::llama;
+use super::{llama, qwen3_moe};
 use crate::architecture::{Architecture, KnownModel};
 use crate::blocks::attentions;
 use crate::config::HfConfig;
-use crate::experts::{per_expert, softmax_experts};
-use crate::maps::head_norms;
+use crate::experts::softmax_experts;
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "olmoe",
@@ -16,7 +15,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     architectures: &["OlmoeForCausalLM", "OlmoeModel"],
     known_models: &[KnownModel::new("OLMoE-1B-7B", "allenai/OLMoE-1B-7B-0924", "8 of 64 experts")],
     spec,
-    weights,
+    weights: qwen3_moe::weights,
 };
 
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
@@ -28,12 +27,4 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     }
     softmax_experts(&mut spec, config)?;
     Ok(spec)
-}
-
-fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
-    let mut map = llama::weights(config, spec)?;
-    head_norms(&mut map.stacks[0]);
-    let names = ["gate_proj", "up_proj", "down_proj"];
-    per_expert(&mut map.stacks[0], "{prefix}layers.{layer}.mlp.", "gate", names);
-    Ok(map)
 }

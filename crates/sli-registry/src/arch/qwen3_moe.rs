@@ -58,7 +58,7 @@ pub(super) fn qwen_experts(spec: &mut ModelSpec, config: &HfConfig) -> Result<()
     Ok(())
 }
 
-fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
+pub(super) fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     let mut map = llama::weights(config, spec)?;
     head_norms(&mut map.stacks[0]);
     let names = ["gate_proj", "up_proj", "down_proj"];

@@ -12,7 +12,7 @@ use crate::blocks::{attentions, norm_heads};
 use crate::config::HfConfig;
 use crate::delta::{attend_linearly, decay_parameters, delta_net, delta_of, fused_convolutions};
 use crate::layer_types::layers_of_type;
-use crate::maps::{Fused, modules, norms_from_one};
+use crate::maps::{Fused, head_norms, modules, offset_from_one};
 use crate::windows::all_but_every;
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
@@ -83,14 +83,8 @@ pub(super) fn hybrid_weights(config: &HfConfig, spec: &ModelSpec) -> Result<Weig
     const LINEAR: &str = "{prefix}layers.{layer}.linear_attn.";
     let mut map = llama::weights(config, spec)?;
     let stack = &mut map.stacks[0];
-    let norms = [
-        (MixerNorm, "layers.{layer}.input_layernorm"),
-        (FfnNorm, "layers.{layer}.post_attention_layernorm"),
-        (AttnQNorm, "layers.{layer}.self_attn.q_norm"),
-        (AttnKNorm, "layers.{layer}.self_attn.k_norm"),
-        (FinalNorm, "norm"),
-    ];
-    norms_from_one(stack, "{prefix}", &norms);
+    head_norms(stack);
+    offset_from_one(stack, &[MixerNorm, FfnNorm, AttnQNorm, AttnKNorm, FinalNorm]);
     // For each head the query and then the gate.
     if let Some(attention) = attention_of(spec) {
         let (groups, head_dim) = (attention.num_heads, attention.head_dim);

@@ -30,13 +30,13 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     weights,
 };
 
-fn spec(config: &HfConfig) -> Result<ModelSpec> {
+pub(super) fn spec(config: &HfConfig) -> Result<ModelSpec> {
     let mut spec = bert::spec(config)?;
     like_roberta(&mut spec, config)?;
     Ok(spec)
 }
 
-fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
+pub(super) fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     let mut map = bert::weights(config, spec)?;
     map.prefixes = vec!["roberta.", ""];
     let (unused, count) = positions_after_padding(config)?;

@@ -3,11 +3,11 @@
 
 use sli_core::{Family, ModelSpec, Result, TensorRole, WeightMap};
 
-use super::bert;
+use super::roberta;
 use crate::architecture::{Architecture, KnownModel};
-use crate::blocks::{like_roberta, norm_before, positions_after_padding};
+use crate::blocks::norm_before;
 use crate::config::HfConfig;
-use crate::maps::{modules, positions_after, roberta_head};
+use crate::maps::modules;
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     name: "xlm_roberta_xl",
@@ -20,19 +20,14 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 };
 
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
-    let mut spec = bert::spec(config)?;
-    like_roberta(&mut spec, config)?;
+    let mut spec = roberta::spec(config)?;
     norm_before(&mut spec);
     Ok(spec)
 }
 
 fn weights(config: &HfConfig, spec: &ModelSpec) -> Result<WeightMap> {
     use TensorRole::{FfnNorm, FinalNorm, MixerNorm};
-    let mut map = bert::weights(config, spec)?;
-    map.prefixes = vec!["roberta.", ""];
-    let (unused, count) = positions_after_padding(config)?;
-    positions_after(&mut map.stacks[0], "{prefix}embeddings.position_embeddings", unused, count);
-    roberta_head(&mut map, config.bool_or("tie_word_embeddings", true)?);
+    let mut map = roberta::weights(config, spec)?;
     let norms = [
         (MixerNorm, "layer.{layer}.attention.self_attn_layer_norm"),
         (FfnNorm, "layer.{layer}.LayerNorm"),
