@@ -10,9 +10,27 @@ GEMMA = DECODER | {
     "rope_parameters": rope(500.0),
 }
 WINDOWS = {"query_pre_attn_scalar": 20, "sliding_window": 4}
-GEMMA4_ROPE = {
-    "full_attention": rope(3000.0, "proportional", partial_rotary_factor=0.25),
-    "sliding_attention": rope(100.0),
+
+# The keys and values of the last layers are those of layers before, under wider MLPs.
+GEMMA4 = GEMMA | {
+    "sliding_window": 4,
+    "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+    "rope_parameters": {
+        "full_attention": rope(3000.0, "proportional", partial_rotary_factor=0.25),
+        "sliding_attention": rope(100.0),
+    },
+    "global_head_dim": 16,
+    "num_kv_shared_layers": 1,
+    "use_double_wide_mlp": True,
+    "hidden_size_per_layer_input": 8,
+    "vocab_size_per_layer_input": 96,
+}
+OF_SMALL_GEMMA4 = ("num_kv_shared_layers", "use_double_wide_mlp", "vocab_size_per_layer_input")
+GEMMA4_LEGACY = {
+    "per_layer_config": None,
+    "global_head_dim": 16,
+    "rope_parameters": GEMMA4["rope_parameters"],
+    "rope_scaling": None,
 }
 
 CASES = {
@@ -68,7 +86,7 @@ CASES = {
     "gemma3n": Case(
         "Gemma",
         "Gemma3nForCausalLM",
-        {key: value for key, value in GEMMA.items() if key != "rope_parameters"}
+        GEMMA
         | {
             "num_hidden_layers": 6,
             "intermediate_size": [48, 48, 40, 40, 48, 48],
@@ -85,44 +103,19 @@ CASES = {
         },
         legacy={"rope_theta": 3000.0, "rope_local_base_freq": 100.0},
     ),
-    # With vectors per token and layer, and shared keys and values under wider MLPs.
+    # With vectors per token and layer.
     "gemma4": Case(
         "Gemma",
         "Gemma4ForCausalLM",
-        {key: value for key, value in GEMMA.items() if key != "rope_parameters"}
-        | {
-            "sliding_window": 4,
-            "layer_types": ["sliding_attention", "full_attention", "full_attention"],
-            "rope_parameters": GEMMA4_ROPE,
-            "global_head_dim": 16,
-            "num_kv_shared_layers": 1,
-            "use_double_wide_mlp": True,
-            "hidden_size_per_layer_input": 8,
-            "vocab_size_per_layer_input": 96,
-            "final_logit_softcapping": 20.0,
-        },
-        legacy={"per_layer_config": None, "global_head_dim": 16, "rope_parameters": GEMMA4_ROPE, "rope_scaling": None},
+        GEMMA4 | {"final_logit_softcapping": 20.0},
+        legacy=GEMMA4_LEGACY,
     ),
     # The same with experts beside each MLP.
     "gemma4_experts": Case(
         "Gemma",
         "Gemma4ForCausalLM",
-        {key: value for key, value in GEMMA.items() if key != "rope_parameters"}
-        | {
-            "sliding_window": 4,
-            "layer_types": ["sliding_attention", "full_attention", "full_attention"],
-            "rope_parameters": GEMMA4_ROPE,
-            "global_head_dim": 16,
-            "num_kv_shared_layers": 1,
-            "use_double_wide_mlp": True,
-            "hidden_size_per_layer_input": 8,
-            "vocab_size_per_layer_input": 96,
-            "enable_moe_block": True,
-            "num_experts": 6,
-            "top_k_experts": 3,
-            "moe_intermediate_size": 20,
-        },
-        legacy={"per_layer_config": None, "global_head_dim": 16, "rope_parameters": GEMMA4_ROPE, "rope_scaling": None},
+        GEMMA4 | {"enable_moe_block": True, "num_experts": 6, "top_k_experts": 3, "moe_intermediate_size": 20},
+        legacy=GEMMA4_LEGACY,
     ),
     "recurrent_gemma": Case(
         "Gemma",
@@ -140,26 +133,17 @@ CASES = {
             "rope_parameters": rope(500.0, partial_rotary_factor=0.4),
         },
     ),
-    # Keys that are values, too, in the layers without a window.
+    # Keys that are values, too, in the layers without a window; nothing is shared and no MLP is wider.
     "gemma4_keys_are_values": Case(
         "Gemma",
         "Gemma4ForCausalLM",
-        {key: value for key, value in GEMMA.items() if key != "rope_parameters"}
+        {key: value for key, value in GEMMA4.items() if key not in OF_SMALL_GEMMA4}
         | {
-            "sliding_window": 4,
             "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
-            "rope_parameters": GEMMA4_ROPE,
-            "global_head_dim": 16,
             "num_global_key_value_heads": 1,
             "attention_k_eq_v": True,
             "hidden_size_per_layer_input": 0,
         },
-        legacy={
-            "per_layer_config": None,
-            "global_head_dim": 16,
-            "num_global_key_value_heads": 1,
-            "rope_parameters": GEMMA4_ROPE,
-            "rope_scaling": None,
-        },
+        legacy=GEMMA4_LEGACY | {"num_global_key_value_heads": 1},
     ),
 }
