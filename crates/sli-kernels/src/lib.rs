@@ -49,6 +49,7 @@ mod moments;
 mod norm;
 mod packed;
 mod parallel;
+pub mod peak;
 mod product;
 mod rope;
 mod round_rows;

@@ -81,7 +81,7 @@ pub fn mlp(x: Activations, mlp: &Mlp, precision: Precision, y: &mut [f32]) {
         );
     }
     let rows = y.len() / out.max(1);
-    if is_few(rows) || up.matrix.columns == 0 || width == 0 {
+    if is_few(isa(), precision, rows) || up.matrix.columns == 0 || width == 0 {
         return one_after_another(x, mlp, precision, rows, y);
     }
     assert!(

@@ -15,7 +15,7 @@ mod peak;
 use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
-use sli_kernels::{Precision, available, isa, requested_isa};
+use sli_kernels::{Precision, available, requested_isa};
 
 /// How long a case is repeated.
 const BUDGET: Duration = Duration::from_millis(500);
@@ -44,8 +44,7 @@ impl Case {
     /// GFLOP/s that the case cannot exceed, where this program can measure them.
     fn peak(&self) -> Option<f64> {
         match self.work {
-            Work::Flops(_, Precision::Bf16) => peak::bf16(isa()).or_else(|| peak::f32(isa())),
-            Work::Flops(_, Precision::F32) => peak::f32(isa()),
+            Work::Flops(_, precision) => peak::peak(precision),
             Work::Bytes(_) => None,
         }
     }

@@ -12,9 +12,9 @@ use half::bf16;
 pub(crate) use fused_mlp::{FusedMlp, InnerFunction};
 
 use crate::formats::Rows;
-use crate::isa::isa;
+use crate::isa::{Isa, isa};
 use crate::matrix::{Matrix, WithRows};
-use crate::product::Precision;
+use crate::product::{Geometry, Precision};
 
 /// The activations that enter a matrix product, row-major.
 #[derive(Clone, Copy, Debug)]
@@ -53,12 +53,10 @@ impl<'a> Activations<'a> {
     }
 }
 
-/// Rows of x up to which dot products are faster than tiles, whose lanes would be filled with little.
-const FEW: usize = 24;
-
-/// Do so many rows of x take dot products?
-pub(crate) fn is_few(rows: usize) -> bool {
-    rows <= FEW
+/// Do so many rows of x take dot products? They are faster than tiles whose lanes would be filled with little; where a
+/// unit is a single value, they load twice as much for as many products.
+pub(crate) fn is_few(isa: Isa, precision: Precision, rows: usize) -> bool {
+    rows <= if Geometry::of(isa, precision).values == 2 { 24 } else { 12 }
 }
 
 /// `y[m, n] = x[m, k] W^T (+ bias)`, where w is an n by k matrix, bias has n values, and m follows from `y`.
@@ -116,7 +114,7 @@ fn multiply<R: Rows>(
         });
     } else if decoded::suits(isa, precision, m, w) {
         decoded::multiply(isa, precision, x, w, bias, y, n);
-    } else if is_few(m) {
+    } else if is_few(isa, precision, m) {
         few::multiply(isa, precision, x, w, bias, y, n);
     } else {
         many::multiply(isa, precision, x, w, bias, y, n);
