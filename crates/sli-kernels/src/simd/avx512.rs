@@ -69,12 +69,13 @@ impl Simd for Avx512 {
         fn table() -> [__m512; 1] { [_mm512_setzero_ps()] }
         fn round_bf16(a: __m512) -> __m512 {{
             let bits = _mm512_castps_si512(a);
-            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-            let rounded = _mm512_and_si512(up, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            let odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x1_0000));
+            let up = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
+            let up = _mm512_mask_add_epi32(up, odd, up, _mm512_set1_epi32(1));
             // NaN stays as it is: rounding might carry it into an infinity.
             let number = _mm512_cmp_ps_mask::<_CMP_ORD_Q>(a, a);
-            _mm512_mask_blend_ps(number, a, _mm512_castsi512_ps(rounded))
+            let high = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+            _mm512_castsi512_ps(_mm512_mask_and_epi32(bits, number, up, high))
         }}
     }
 
