@@ -1,15 +1,14 @@
 //! Alternating updates: several residual streams, of which a layer works on the first.
 
-use burn::tensor::{Device, Tensor, s};
+use burn::tensor::{Tensor, s};
 use sli_core::{AltUpSpec, BlockSpec, Result, TensorRole};
-use sli_kernels::Precision;
 
-use crate::backend::{SliBackend, vector};
+use crate::backend::SliBackend;
 use crate::carried::{Carried, STREAMS};
 use crate::layer_input::LayerInput;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::norm::Norm;
-use crate::tensors::LayerTensors;
 
 /// Makes the streams from the embedding, or one hidden state from the streams: the first is as it is, each further one
 /// goes through a matrix and gets the first one's magnitude.
@@ -18,13 +17,9 @@ pub(crate) struct Streams<B: SliBackend>(Vec<Linear<B>>);
 
 impl<B: SliBackend> Streams<B> {
     /// Takes the matrices of `count` streams, `role` of the second with index 0. Products are f32: they run once.
-    pub(crate) fn load(
-        count: usize,
-        role: fn(u32) -> TensorRole,
-        tensors: &LayerTensors,
-        device: &Device<B>,
-    ) -> Result<Self> {
-        let linear = |index| Linear::new(tensors, role(index), false, Precision::F32, device);
+    pub(crate) fn load(count: usize, role: fn(u32) -> TensorRole, loader: &Loader<B>) -> Result<Self> {
+        let wide = loader.wide();
+        let linear = |index| Linear::new(&wide, role(index), false);
         Ok(Self((0..count.saturating_sub(1) as u32).map(linear).collect::<Result<_>>()?))
     }
 
@@ -73,30 +68,24 @@ pub(crate) struct AltUp<B: SliBackend> {
 
 impl<B: SliBackend> AltUp<B> {
     /// Takes the routers, the coefficients and the augmented residual.
-    pub(crate) fn load(
-        spec: AltUpSpec,
-        block: &BlockSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub(crate) fn load(spec: AltUpSpec, block: &BlockSpec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::*;
-        let norm = |role| Norm::load(block.norm, tensors, role, device);
+        let norm = |role| Norm::load(block.norm, loader, role);
         // Coefficients are f32 always, like all routing.
-        let routing = |role| Linear::new(tensors, role, false, Precision::F32, device);
-        let linear = |role| Linear::new(tensors, role, false, precision, device);
-        let scale = spec.scaled.then(|| tensors.weight(AltUpScale)).transpose()?;
+        let wide = loader.wide();
+        let routing = |role| Linear::new(&wide, role, false);
+        let linear = |role| Linear::new(loader, role, false);
         Ok(Self {
             streams: spec.streams,
             router_norm: norm(AltUpRouterNorm)?,
             router: routing(AltUpRouter)?,
             predict: routing(AltUpPredict)?,
             correct: routing(AltUpCorrect)?,
-            scale: scale.map(|scale| vector(scale, device)),
+            scale: spec.scaled.then(|| loader.vector(AltUpScale)).transpose()?,
             left: linear(LaurelLeft)?,
             right: linear(LaurelRight)?,
             laurel_norm: norm(LaurelNorm)?,
-            input: LayerInput::load(spec.input, block.norm, tensors, precision, device)?,
+            input: LayerInput::load(spec.input, block.norm, loader)?,
         })
     }
 

@@ -1,6 +1,6 @@
 //! Softmax attention over packed samples.
 
-use burn::tensor::{Device, Tensor, s};
+use burn::tensor::{Tensor, s};
 use sli_core::{
     AttentionSpec, KeyValues, Mask, PositionSpec, Prompt, PromptSpan, Result, Temperature, TensorRole,
 };
@@ -12,11 +12,11 @@ use crate::carried::Carried;
 use crate::context::{ChunkContext, EncoderOutput};
 use crate::key_bias::KeyBias;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::norm::Norm;
 use crate::qk_norm::QkNorms;
 use crate::relative_bias::RelativeBias;
 use crate::rope::RopeTable;
-use crate::tensors::LayerTensors;
 
 /// Attention with its weights: over the sample itself, or over the encoder's output.
 #[derive(Clone, Debug)]
@@ -44,38 +44,33 @@ impl<B: SliBackend> AttentionLayer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn new(
-        spec: &AttentionSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub fn new(spec: &AttentionSpec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{AttnK, AttnOut, AttnQ, AttnV};
-        let mut layer = Self::with_roles(spec, tensors, [AttnQ, AttnK, AttnV, AttnOut], precision, device)?;
+        let mut layer = Self::with_roles(spec, loader, [AttnQ, AttnK, AttnV, AttnOut])?;
         if let Some(kind) = spec.qk_norm {
-            layer.qk_norm = Some(QkNorms::load(kind, spec, tensors, device)?);
+            layer.qk_norm = Some(QkNorms::load(kind, spec, loader)?);
         }
         if let KeyValues::NormedValues { norm, .. } = spec.key_values {
-            let norm = Norm::load(norm, tensors, TensorRole::AttnVNorm, device)?;
+            let norm = Norm::load(norm, loader, TensorRole::AttnVNorm)?;
             layer.value_norm = Some(norm.over(spec.value_dim));
         }
         if spec.sinks {
-            layer.sinks = Some(tensors.weight(TensorRole::AttnSinks)?.to_f32().into_owned());
+            layer.sinks = Some(loader.values(TensorRole::AttnSinks)?);
         }
         if let Some(norm) = spec.output_norm {
-            layer.output_norm = Some(Norm::load(norm, tensors, TensorRole::AttnOutNorm, device)?);
+            layer.output_norm = Some(Norm::load(norm, loader, TensorRole::AttnOutNorm)?);
         }
         if let Some(gate) = spec.gate {
-            layer.gate = Some(Linear::new(tensors, TensorRole::AttnGate, gate.bias, precision, device)?);
+            layer.gate = Some(Linear::new(loader, TensorRole::AttnGate, gate.bias)?);
         }
         if let PositionSpec::RelativeBias { max_distance, bidirectional, .. } = spec.position {
-            let table = tensors.weight(TensorRole::RelativeBias)?;
+            let table = loader.tensors.weight(TensorRole::RelativeBias)?;
             layer.relative_bias = Some(RelativeBias::new(table, max_distance, bidirectional));
         }
         if let Mask::Dynamic { most, window } = spec.mask {
             // A window has no more keys than are seen.
             let most = window.map_or(most, |_| usize::MAX);
-            layer.key_bias = Some(KeyBias::load(spec.bias.value, most, tensors, precision, device)?);
+            layer.key_bias = Some(KeyBias::load(spec.bias.value, most, loader)?);
         }
         Ok(layer)
     }
@@ -84,11 +79,10 @@ impl<B: SliBackend> AttentionLayer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn adapted(self, tensors: &LayerTensors, device: &Device<B>) -> Result<Self> {
+    pub(crate) fn adapted(self, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{KeyAdapter, KeyAdapterDown, QueryAdapter, QueryAdapterDown};
         use TensorRole::{ValueAdapter, ValueAdapterDown};
-        let precision = self.precision;
-        let adapted = |linear: Linear<B>, roles| linear.adapted(tensors, roles, precision, device);
+        let adapted = |linear: Linear<B>, roles| linear.adapted(loader, roles);
         let adapt =
             |linear: Option<Linear<B>>, roles| linear.map(|linear| adapted(linear, roles)).transpose();
         Ok(Self {
@@ -103,24 +97,17 @@ impl<B: SliBackend> AttentionLayer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn cross(
-        spec: &AttentionSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub fn cross(spec: &AttentionSpec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{CrossK, CrossOut, CrossQ, CrossV};
-        Self::with_roles(spec, tensors, [CrossQ, CrossK, CrossV, CrossOut], precision, device)
+        Self::with_roles(spec, loader, [CrossQ, CrossK, CrossV, CrossOut])
     }
 
     fn with_roles(
         spec: &AttentionSpec,
-        tensors: &LayerTensors,
+        loader: &Loader<B>,
         [query, key, value, output]: [TensorRole; 4],
-        precision: Precision,
-        device: &Device<B>,
     ) -> Result<Self> {
-        let linear = |role, bias| Linear::new(tensors, role, bias, precision, device);
+        let linear = |role, bias| Linear::new(loader, role, bias);
         Ok(Self {
             query: linear(query, spec.bias.query)?,
             key: spec.key_values.has_keys().then(|| linear(key, spec.bias.key)).transpose()?,
@@ -128,7 +115,7 @@ impl<B: SliBackend> AttentionLayer<B> {
             value_norm: None,
             output: linear(output, spec.bias.output)?,
             spec: spec.clone(),
-            precision,
+            precision: loader.precision,
             qk_norm: None,
             sinks: None,
             output_norm: None,

@@ -1,14 +1,14 @@
 //! Mixtures of attention heads over packed samples (Zhang et al. 2022; Shen et al. 2024, JetMoE).
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use sli_core::{AttentionExpertsSpec, Result, TensorRole};
 use sli_kernels::{Attention, Precision};
 use sli_moe::{ExpertRows, route};
 
-use crate::backend::{SliBackend, vector};
+use crate::backend::SliBackend;
 use crate::context::ChunkContext;
 use crate::linear::Linear;
-use crate::tensors::LayerTensors;
+use crate::loader::Loader;
 
 /// Experts of attention with their weights.
 #[derive(Clone, Debug)]
@@ -29,24 +29,19 @@ impl<B: SliBackend> AttentionExpertsLayer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn new(
-        spec: &AttentionExpertsSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub(crate) fn new(spec: &AttentionExpertsSpec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{AttnExpertOut, AttnExpertQ, AttnK, AttnOut, AttnRouter, AttnV};
-        let linear = |role, bias| Linear::new(tensors, role, bias, precision, device);
+        let linear = |role, bias| Linear::new(loader, role, bias);
         let expert = |index| Ok((linear(AttnExpertQ(index), false)?, linear(AttnExpertOut(index), false)?));
         let bias = spec.attention.bias;
         Ok(Self {
-            precision,
+            precision: loader.precision,
             // Routing is f32 always: a rounded logit could choose another expert.
-            router: Linear::new(tensors, AttnRouter, spec.router.bias, Precision::F32, device)?,
+            router: Linear::new(&loader.wide(), AttnRouter, spec.router.bias)?,
             key: linear(AttnK, bias.key)?,
             value: linear(AttnV, bias.value)?,
             experts: (0..spec.num_experts as u32).map(expert).collect::<Result<_>>()?,
-            bias: tensors.bias_if(AttnOut, bias.output)?.map(|bias| vector(bias, device)),
+            bias: loader.bias_if(AttnOut, bias.output)?,
             spec: spec.clone(),
         })
     }

@@ -1,13 +1,12 @@
 //! A dense network beside experts, with norms of its own and of theirs (Gemma 4).
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use sli_core::{MlpSpec, NormSpec, Result, TensorRole};
-use sli_kernels::Precision;
 
 use crate::backend::SliBackend;
+use crate::loader::Loader;
 use crate::mlp::Mlp;
 use crate::norm::Norm;
-use crate::tensors::LayerTensors;
 
 /// norm'(mlp(norm(x))), and the norm of what the experts return.
 #[derive(Clone, Debug)]
@@ -23,18 +22,12 @@ impl<B: SliBackend> BesideExperts<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn load(
-        mlp: &MlpSpec,
-        norm: NormSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub(crate) fn load(mlp: &MlpSpec, norm: NormSpec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{DenseNorm, DenseOutNorm, ExpertsOutNorm, MlpDown, MlpGate, MlpUp};
-        let norm = |role| Norm::load(norm, tensors, role, device);
+        let norm = |role| Norm::load(norm, loader, role);
         Ok(Self {
             input: norm(DenseNorm)?,
-            mlp: Mlp::gated(mlp, tensors, [MlpGate, MlpUp, MlpDown], precision, device)?,
+            mlp: Mlp::gated(mlp, loader, [MlpGate, MlpUp, MlpDown])?,
             output: norm(DenseOutNorm)?,
             experts: norm(ExpertsOutNorm)?,
         })

@@ -13,6 +13,7 @@ use crate::channel_mix::ChannelMix;
 use crate::context::ChunkContext;
 use crate::hyper::{HyperConnections, Opened, all_streams};
 use crate::layer_input::LayerInput;
+use crate::loader::Loader;
 use crate::mixer::MixerLayer;
 use crate::mlp::Mlp;
 use crate::moe::{Expert, MoeLayer, PendingExperts};
@@ -69,21 +70,17 @@ impl<B: SliBackend> Block<B> {
     ///
     /// # Errors
     /// `LayerCreation` when a tensor was not loaded.
-    pub fn new(
-        spec: &BlockSpec,
-        part: LayerPart,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub fn new(spec: &BlockSpec, part: LayerPart, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{CrossNorm, CrossOutNorm, FfnNorm, FfnOutNorm, MixerNorm, MixerOutNorm};
-        let branch = |roles| Branch::load(spec, roles, tensors, device);
+        use TensorRole::{DenseNorm, MlpDown, MlpGate, MlpUp};
+        let roles = [MlpGate, MlpUp, MlpDown];
+        let branch = |roles| Branch::load(spec, roles, loader);
         let stream_norm = match part.has_mixers() && spec.residual.norms_stream() {
-            true => Some(Norm::load(spec.norm, tensors, TensorRole::StreamNorm, device)?),
+            true => Some(Norm::load(spec.norm, loader, TensorRole::StreamNorm)?),
             false => None,
         };
         let mixer = match part.has_mixers() {
-            true => MixerLayer::new(&spec.mixer, tensors, precision, device)?,
+            true => MixerLayer::new(&spec.mixer, loader)?,
             false => None,
         };
         let mixer = match mixer {
@@ -91,86 +88,61 @@ impl<B: SliBackend> Block<B> {
             None => None,
         };
         let cross = match spec.cross_attention.as_ref().filter(|_| part.has_mixers()) {
-            Some(cross) => Some((
-                AttentionLayer::cross(cross, tensors, precision, device)?,
-                branch([CrossNorm, CrossOutNorm])?,
-            )),
+            Some(cross) => Some((AttentionLayer::cross(cross, loader)?, branch([CrossNorm, CrossOutNorm])?)),
             None => None,
         };
         let ffn = match spec.ffn.as_ref().filter(|_| part.has_feed_forward()) {
-            Some(Ffn::Mlp(mlp)) => Some(FfnLayer::Mlp(Mlp::plain(
-                mlp,
-                tensors,
-                [TensorRole::MlpUp, TensorRole::MlpDown],
-                precision,
-                device,
-            )?)),
-            Some(Ffn::GatedMlp(mlp)) => {
-                use TensorRole::{MlpDown, MlpGate, MlpUp};
-                Some(FfnLayer::Mlp(Mlp::gated(mlp, tensors, [MlpGate, MlpUp, MlpDown], precision, device)?))
-            }
+            Some(Ffn::Mlp(mlp)) => Some(FfnLayer::Mlp(Mlp::plain(mlp, loader, [MlpUp, MlpDown])?)),
+            Some(Ffn::GatedMlp(mlp)) => Some(FfnLayer::Mlp(Mlp::gated(mlp, loader, roles)?)),
             Some(Ffn::ScaledGatedMlp(scaled)) => {
-                use TensorRole::{MlpDown, MlpGate, MlpUp};
-                let roles = [MlpGate, MlpUp, MlpDown];
-                let mlp = Mlp::gated(&scaled.mlp, tensors, roles, precision, device)?;
+                let mlp = Mlp::gated(&scaled.mlp, loader, roles)?;
                 Some(FfnLayer::Mlp(mlp.scaled(scaled.gate_scale, scaled.scale)))
             }
             Some(Ffn::SparseGatedMlp(sparse)) => {
-                use TensorRole::{MlpDown, MlpGate, MlpUp};
-                let roles = [MlpGate, MlpUp, MlpDown];
-                let mlp = Mlp::gated(&sparse.mlp, tensors, roles, precision, device)?;
+                let mlp = Mlp::gated(&sparse.mlp, loader, roles)?;
                 Some(FfnLayer::Mlp(mlp.thinned(sparse.cutoff)))
             }
             Some(Ffn::ChannelMix(mix)) => {
-                Some(FfnLayer::ChannelMix(Box::new(ChannelMix::load(mix, tensors, precision, device)?)))
+                Some(FfnLayer::ChannelMix(Box::new(ChannelMix::load(mix, loader)?)))
             }
             Some(Ffn::NormedGatedMlp(normed)) => {
-                use TensorRole::{MlpDown, MlpGate, MlpUp};
-                let roles = [MlpGate, MlpUp, MlpDown];
-                let mlp = Mlp::gated(&normed.mlp, tensors, roles, precision, device)?;
-                Some(FfnLayer::Mlp(mlp.normed(normed.norm, tensors, device)?))
+                let mlp = Mlp::gated(&normed.mlp, loader, roles)?;
+                Some(FfnLayer::Mlp(mlp.normed(normed.norm, loader)?))
             }
-            Some(Ffn::ClampedGatedMlp(mlp)) => {
-                use TensorRole::{MlpDown, MlpGate, MlpUp};
-                let roles = [MlpGate, MlpUp, MlpDown];
-                Some(FfnLayer::Mlp(Mlp::clamped(mlp, tensors, roles, precision, device)?))
-            }
-            Some(Ffn::XieluMlp { .. }) => Some(FfnLayer::Mlp(Mlp::xielu(tensors, precision, device)?)),
-            Some(Ffn::Moe(moe)) => {
-                Some(FfnLayer::Moe(Box::new(MoeLayer::new(moe, tensors, precision, device)?)))
-            }
+            Some(Ffn::ClampedGatedMlp(mlp)) => Some(FfnLayer::Mlp(Mlp::clamped(mlp, loader, roles)?)),
+            Some(Ffn::XieluMlp { .. }) => Some(FfnLayer::Mlp(Mlp::xielu(loader)?)),
+            Some(Ffn::Moe(moe)) => Some(FfnLayer::Moe(Box::new(MoeLayer::new(moe, loader)?))),
             None => None,
         };
         let dense = match &spec.residual {
             Residual::DenseBetween(mlp) => {
-                use TensorRole::{DenseNorm, MlpDown, MlpGate, MlpUp};
-                let network = Mlp::gated(mlp, tensors, [MlpGate, MlpUp, MlpDown], precision, device)?;
+                let network = Mlp::gated(mlp, loader, roles)?;
                 Some((network, branch([DenseNorm, FfnOutNorm])?))
             }
             _ => None,
         };
         let shortcut = match &spec.residual {
-            Residual::Shortcut(mlp) => Some(Box::new(Shortcut::load(mlp, spec, tensors, precision, device)?)),
+            Residual::Shortcut(mlp) => Some(Box::new(Shortcut::load(mlp, spec, loader)?)),
             _ => None,
         };
         let altup = match spec.residual {
-            Residual::AltUp(altup) => Some(Box::new(AltUp::load(altup, spec, tensors, precision, device)?)),
+            Residual::AltUp(altup) => Some(Box::new(AltUp::load(altup, spec, loader)?)),
             _ => None,
         };
         let beside = match &spec.residual {
             Residual::ScaledSandwich { beside: Some(mlp), .. } => {
-                Some(Box::new(BesideExperts::load(mlp, spec.norm, tensors, precision, device)?))
+                Some(Box::new(BesideExperts::load(mlp, spec.norm, loader)?))
             }
             _ => None,
         };
         let hyper = match &spec.residual {
-            Residual::Hyper(hyper) => Some(Box::new(HyperConnections::load(hyper, tensors, device)?)),
+            Residual::Hyper(hyper) => Some(Box::new(HyperConnections::load(hyper, loader)?)),
             _ => None,
         };
         let end = match spec.residual {
             Residual::ScaledSandwich { input, .. } if part.has_feed_forward() => {
-                let load = |input| LayerInput::load(input, spec.norm, tensors, precision, device);
-                let scale = tensors.weight(TensorRole::LayerScale)?.to_f32()[0];
+                let load = |input| LayerInput::load(input, spec.norm, loader);
+                let scale = loader.values(TensorRole::LayerScale)?[0];
                 Some(LayerEnd { input: input.map(load).transpose()?, scale })
             }
             _ => None,
@@ -190,8 +162,8 @@ impl<B: SliBackend> Block<B> {
                 Some(ffn) => Some((ffn, branch([FfnNorm, FfnOutNorm])?)),
                 None => None,
             },
-            precision,
-            device: device.clone(),
+            precision: loader.precision,
+            device: loader.device.clone(),
         })
     }
 
@@ -340,7 +312,9 @@ impl<B: SliBackend> Block<B> {
     /// `LayerCreation` when the layer has no experts or a tensor was not loaded.
     pub fn expert(&self, index: u32, tensors: &LayerTensors) -> Result<Expert<B>> {
         match &self.ffn {
-            Some((FfnLayer::Moe(moe), _)) => moe.expert(index, tensors, self.precision, &self.device),
+            Some((FfnLayer::Moe(moe), _)) => {
+                moe.expert(index, &Loader::new(tensors, self.precision, &self.device))
+            }
             _ => Err(tensors.error("it has no experts".into())),
         }
     }

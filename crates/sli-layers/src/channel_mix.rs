@@ -1,14 +1,14 @@
 //! RWKV's MLP, over tokens that are mixed with the ones before them.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use sli_core::{ChannelMixSpec, MlpSpec, Result, TensorRole};
-use sli_kernels::{Activation, Precision};
+use sli_kernels::Activation;
 
 use crate::backend::SliBackend;
 use crate::context::ChunkContext;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::mlp::Mlp;
-use crate::tensors::LayerTensors;
 use crate::token_shift::TokenShift;
 
 /// down(relu(up(k))^2), perhaps times sigmoid(gate(r)), where k and r are mixtures of x with the token before.
@@ -24,25 +24,16 @@ impl<B: SliBackend> ChannelMix<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn load(
-        spec: &ChannelMixSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub(crate) fn load(spec: &ChannelMixSpec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{ChannelShiftK, ChannelShiftR, MlpDown, MlpGate, MlpUp};
-        let shift = |role| TokenShift::load(role, spec.share, tensors, device);
+        let shift = |role| TokenShift::load(role, spec.share, loader);
         let activation = sli_core::Activation::ReluSquared;
         let mlp = MlpSpec { intermediate_size: spec.intermediate_size, activation, bias: false };
         let gate = match spec.gated {
-            true => Some((shift(ChannelShiftR)?, Linear::new(tensors, MlpGate, false, precision, device)?)),
+            true => Some((shift(ChannelShiftR)?, Linear::new(loader, MlpGate, false)?)),
             false => None,
         };
-        Ok(Self {
-            shift: shift(ChannelShiftK)?,
-            mlp: Mlp::plain(&mlp, tensors, [MlpUp, MlpDown], precision, device)?,
-            gate,
-        })
+        Ok(Self { shift: shift(ChannelShiftK)?, mlp: Mlp::plain(&mlp, loader, [MlpUp, MlpDown])?, gate })
     }
 
     /// [tokens, hidden] -> [tokens, hidden].

@@ -1,15 +1,14 @@
 //! Softmax attention over a window of tokens and summaries of those before (DeepSeek-AI 2026).
 
-use burn::tensor::{Device, Tensor, TensorData, s};
+use burn::tensor::{Tensor, TensorData, s};
 use sli_core::{CompressedAttentionSpec, NormKind, NormSpec, Result, TensorRole};
-use sli_kernels::Precision;
 
-use crate::backend::{SliBackend, vector};
+use crate::backend::SliBackend;
 use crate::context::ChunkContext;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::norm::Norm;
 use crate::summaries::{Summarizer, SummaryChooser};
-use crate::tensors::LayerTensors;
 
 /// Scores that are held at once, at most.
 const SCORES: usize = 1 << 23;
@@ -41,31 +40,26 @@ impl<B: SliBackend> CompressedAttentionLayer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn new(
-        spec: &CompressedAttentionSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub(crate) fn new(spec: &CompressedAttentionSpec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::*;
-        let linear = |role| Linear::new(tensors, role, false, precision, device);
-        let norm = |role| Norm::load(spec.norm, tensors, role, device);
+        let linear = |role| Linear::new(loader, role, false);
+        let norm = |role| Norm::load(spec.norm, loader, role);
         let placed = (spec.norm, &spec.rope);
         let summarizer = |summaries| {
             let roles = [SummaryValue, SummaryWeight, SummaryPlaces, SummaryNorm];
-            Summarizer::new((summaries, spec.head_dim), placed, roles, tensors, precision, device)
+            Summarizer::new((summaries, spec.head_dim), placed, roles, loader)
         };
         let chooser = spec.summaries.as_ref().and_then(|summaries| {
             let indexer = summaries.indexer()?;
-            Some(SummaryChooser::new(indexer, summaries, placed, tensors, precision, device))
+            Some(SummaryChooser::new(indexer, summaries, placed, loader))
         });
         let by_group = (0..spec.output_groups as u32).map(|group| linear(GroupOut(group)));
-        let sinks = vector(tensors.weight(AttnSinks)?, device);
+        let sinks = loader.vector(AttnSinks)?;
         Ok(Self {
             query_down: linear(MlaQueryDown)?,
             query_norm: norm(MlaQueryNorm)?,
             query: linear(MlaQuery)?,
-            head_norm: Norm::new(unweighted(spec.norm), None, None, device).over(spec.head_dim),
+            head_norm: Norm::new(unweighted(spec.norm), None, None, loader.device).over(spec.head_dim),
             key: linear(AttnK)?,
             key_norm: norm(AttnKNorm)?,
             sinks: sinks.reshape([1, spec.num_heads, 1]),

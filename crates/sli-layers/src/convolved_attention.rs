@@ -5,10 +5,10 @@ use sli_core::{ConvolvedAttentionSpec, HostTensor, PositionSpec, Result, TensorR
 use sli_kernels::{Attention, Precision};
 
 use crate::attention::kernel_mask;
-use crate::backend::{SliBackend, table, vector};
+use crate::backend::SliBackend;
 use crate::context::ChunkContext;
 use crate::linear::Linear;
-use crate::tensors::LayerTensors;
+use crate::loader::Loader;
 
 /// The mixer with its weights.
 #[derive(Clone, Debug)]
@@ -33,32 +33,21 @@ impl<B: SliBackend> ConvolvedAttentionLayer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn new(
-        spec: &ConvolvedAttentionSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub(crate) fn new(spec: &ConvolvedAttentionSpec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{AttnK, AttnKScale, AttnOut, AttnQ, AttnV, AttnVBefore, ChannelTaps, HeadTaps};
         let bias = spec.attention.bias;
-        let linear = |role, bias| Linear::new(tensors, role, bias, precision, device);
-        let scale = vector(tensors.weight(AttnKScale)?, device);
+        let linear = |role, bias| Linear::new(loader, role, bias);
+        let scale = loader.vector(AttnKScale)?;
         Ok(Self {
             query: linear(AttnQ, bias.query)?,
             key: linear(AttnK, bias.key)?,
             value: [linear(AttnV, bias.value)?, linear(AttnVBefore, bias.value)?],
-            channels: (
-                table(tensors.weight(ChannelTaps)?, device),
-                vector(tensors.get(ChannelTaps.bias())?, device),
-            ),
-            heads: (
-                taps(tensors.weight(HeadTaps)?, spec, device),
-                vector(tensors.get(HeadTaps.bias())?, device),
-            ),
+            channels: (loader.table(ChannelTaps)?, loader.bias(ChannelTaps)?),
+            heads: (taps(loader.tensors.weight(HeadTaps)?, spec, loader.device), loader.bias(HeadTaps)?),
             key_scale: scale.reshape([1, spec.attention.num_kv_heads, 1]),
             output: linear(AttnOut, bias.output)?,
             spec: spec.clone(),
-            precision,
+            precision: loader.precision,
         })
     }
 

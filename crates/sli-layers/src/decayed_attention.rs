@@ -2,14 +2,14 @@
 
 use burn::tensor::{Device, Tensor, TensorData, s};
 use sli_core::{DecayedAttentionSpec, Result, TensorRole};
-use sli_kernels::{Activation, Precision};
+use sli_kernels::Activation;
 
 use crate::backend::SliBackend;
 use crate::context::ChunkContext;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::mlp::kernel_activation;
 use crate::norm::Norm;
-use crate::tensors::LayerTensors;
 
 /// Tokens whose pairs are weighed at once; between blocks the state carries on.
 const BLOCK: usize = 256;
@@ -31,20 +31,15 @@ impl<B: SliBackend> DecayedAttentionLayer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn new(
-        spec: &DecayedAttentionSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub(crate) fn new(spec: &DecayedAttentionSpec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{DecayedGate, DecayedK, DecayedNorm, DecayedOut, DecayedQ, DecayedV};
-        let linear = |role| Linear::new(tensors, role, false, precision, device);
+        let linear = |role| Linear::new(loader, role, false);
         Ok(Self {
             query: linear(DecayedQ)?,
             key: linear(DecayedK)?,
             value: linear(DecayedV)?,
             gate: linear(DecayedGate)?,
-            norm: Norm::load(spec.norm, tensors, DecayedNorm, device)?,
+            norm: Norm::load(spec.norm, loader, DecayedNorm)?,
             output: linear(DecayedOut)?,
             spec: *spec,
         })

@@ -1,15 +1,15 @@
 //! Linear attention with a gated delta rule (Yang et al. 2024).
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use sli_core::{DeltaNetSpec, Result, SliError, StateDecay, TensorRole};
-use sli_kernels::{DeltaRule, Precision};
+use sli_kernels::DeltaRule;
 
-use crate::backend::{DeltaInputs, SliBackend, table, vector};
+use crate::backend::{DeltaInputs, SliBackend};
 use crate::context::ChunkContext;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::mlp::kernel_activation;
 use crate::norm::Norm;
-use crate::tensors::LayerTensors;
 
 /// Added to the squared length of queries and keys.
 const LENGTH_EPS: f64 = 1e-6;
@@ -50,16 +50,11 @@ impl<B: SliBackend> DeltaNetLayer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn new(
-        spec: &DeltaNetSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub fn new(spec: &DeltaNetSpec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::*;
-        let linear = |role, bias| Linear::new(tensors, role, bias, precision, device);
+        let linear = |role, bias| Linear::new(loader, role, bias);
         let convolved = |role, conv, norm| {
-            let convolution = table(tensors.weight(conv)?, device);
+            let convolution = loader.table(conv)?;
             Ok::<_, SliError>(Convolved { linear: linear(role, false)?, convolution, norm })
         };
         let low_rank = |[down, up]: [TensorRole; 2], rank: Option<usize>, bias| {
@@ -72,14 +67,18 @@ impl<B: SliBackend> DeltaNetLayer<B> {
         };
         // Queries are also divided by the root of their width.
         let length = (spec.key_dim as f32).powf(-0.5);
-        let rate: Tensor<B, 1> = vector(tensors.weight(DeltaALog)?, device).exp().neg();
+        let rate: Tensor<B, 1> = loader.vector(DeltaALog)?.exp().neg();
         Ok(Self {
             query: convolved(
                 DeltaQ,
                 DeltaConvQ,
-                Some(Norm::of_length(length, spec.key_dim, LENGTH_EPS, device)),
+                Some(Norm::of_length(length, spec.key_dim, LENGTH_EPS, loader.device)),
             )?,
-            key: convolved(DeltaK, DeltaConvK, Some(Norm::of_length(1.0, spec.key_dim, LENGTH_EPS, device)))?,
+            key: convolved(
+                DeltaK,
+                DeltaConvK,
+                Some(Norm::of_length(1.0, spec.key_dim, LENGTH_EPS, loader.device)),
+            )?,
             value: convolved(DeltaV, DeltaConvV, None)?,
             decay: low_rank([DeltaDecayDown, DeltaDecay], decay_rank, true)?,
             rate: rate
@@ -88,7 +87,7 @@ impl<B: SliBackend> DeltaNetLayer<B> {
                 .reshape([spec.num_decays()]),
             write: linear(DeltaWrite, false)?,
             gate: low_rank([DeltaGateDown, DeltaGate], spec.gate.rank, false)?,
-            norm: Norm::load(spec.norm, tensors, DeltaNorm, device)?,
+            norm: Norm::load(spec.norm, loader, DeltaNorm)?,
             output: linear(DeltaOut, false)?,
             spec: *spec,
         })

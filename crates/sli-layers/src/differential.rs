@@ -1,14 +1,14 @@
 //! Differential attention over packed samples (Ye et al. 2024).
 
-use burn::tensor::{Device, Tensor, s};
+use burn::tensor::{Tensor, s};
 use sli_core::{DifferentialSpec, HostTensor, Result, TensorRole};
 use sli_kernels::{Attention, Precision};
 
 use crate::backend::SliBackend;
 use crate::context::ChunkContext;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::norm::Norm;
-use crate::tensors::LayerTensors;
 
 /// Differential attention with its weights.
 #[derive(Clone, Debug)]
@@ -29,21 +29,17 @@ impl<B: SliBackend> DifferentialLayer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn new(
-        spec: &DifferentialSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub(crate) fn new(spec: &DifferentialSpec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{AttnK, AttnOut, AttnQ, AttnV, LambdaK1, LambdaK2, LambdaQ1, LambdaQ2};
-        let linear = |role, bias| Linear::new(tensors, role, bias, precision, device);
-        let learned =
-            |query, key| Ok::<_, sli_core::SliError>(dot(tensors.weight(query)?, tensors.weight(key)?).exp());
+        let linear = |role, bias| Linear::new(loader, role, bias);
+        let learned = |query, key| {
+            Ok::<_, sli_core::SliError>(dot(loader.tensors.weight(query)?, loader.tensors.weight(key)?).exp())
+        };
         let bias = spec.attention.bias;
         // There is no weight to load: the norm is over each difference.
-        let norm = Norm::new(spec.norm, None, None, device).over(2 * spec.attention.value_dim);
+        let norm = Norm::new(spec.norm, None, None, loader.device).over(2 * spec.attention.value_dim);
         Ok(Self {
-            precision,
+            precision: loader.precision,
             query: linear(AttnQ, bias.query)?,
             key: linear(AttnK, bias.key)?,
             value: linear(AttnV, bias.value)?,

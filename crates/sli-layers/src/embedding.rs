@@ -2,19 +2,18 @@
 
 use burn::tensor::{Device, Tensor};
 use sli_core::{EmbeddingSpec, Narrow, Positions, Result, SliError, TensorRole};
-use sli_kernels::Precision;
 
 use crate::altup::Streams;
-use crate::backend::{SliBackend, table};
+use crate::backend::SliBackend;
 use crate::carried::{Carried, EMBEDDING};
 use crate::context::ChunkContext;
 use crate::hyper::copy_streams;
 use crate::layer_input::LayerInputMaker;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::norm::Norm;
 use crate::sinusoids::sinusoids;
 use crate::stretch::Stretch;
-use crate::tensors::LayerTensors;
 
 /// What is added to the token rows, and the norm after it. The token table itself stays in its file: the caller
 /// gathers the rows.
@@ -66,35 +65,28 @@ impl<B: SliBackend> Embedding<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn new(
-        spec: &EmbeddingSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub fn new(spec: &EmbeddingSpec, loader: &Loader<B>) -> Result<Self> {
         let positions = spec.positions.map(|positions| match positions {
             Positions::Learned { .. } => {
-                let rows = tensors.weight(TensorRole::PositionEmbedding)?;
-                Ok::<_, SliError>(PositionRows::Table(table(rows, device)))
+                Ok::<_, SliError>(PositionRows::Table(loader.table(TensorRole::PositionEmbedding)?))
             }
             Positions::Sinusoidal { first, steps } => Ok(PositionRows::Sinusoids { first, steps }),
         });
         let project = |narrow| {
             let bias = matches!(narrow, Narrow::Sum { .. });
-            let linear = Linear::new(tensors, TensorRole::TokenProjection, bias, precision, device)?;
+            let linear = Linear::new(loader, TensorRole::TokenProjection, bias)?;
             Ok::<_, SliError>((narrow, linear))
         };
         let token_types =
-            spec.token_types.map(|_| tensors.weight(TensorRole::TokenTypeEmbedding)).transpose()?;
-        let task = spec.task_row.then(|| tensors.weight(TensorRole::TaskEmbedding)).transpose()?;
-        let stretch = spec.stretched.then(|| Stretch::load(TensorRole::EmbeddingStretch, tensors, device));
-        let norm =
-            spec.norm.map(|norm| Norm::load(norm, tensors, TensorRole::EmbeddingNorm, device)).transpose()?;
-        let layer_inputs = spec.layer_inputs.map(|inputs| LayerInputMaker::load(inputs, tensors, device));
+            spec.token_types.map(|_| loader.table(TensorRole::TokenTypeEmbedding)).transpose()?;
+        let task = spec.task_row.then(|| loader.table(TensorRole::TaskEmbedding)).transpose()?;
+        let stretch = spec.stretched.then(|| Stretch::load(TensorRole::EmbeddingStretch, loader));
+        let norm = spec.norm.map(|norm| Norm::load(norm, loader, TensorRole::EmbeddingNorm)).transpose()?;
+        let layer_inputs = spec.layer_inputs.map(|inputs| LayerInputMaker::load(inputs, loader));
         let streams = spec.streams.map(|streams| match streams {
-            sli_core::Streams::Projected { count } => Ok::<_, SliError>(StreamMaker::Projected(
-                Streams::load(count, TensorRole::StreamIn, tensors, device)?,
-            )),
+            sli_core::Streams::Projected { count } => {
+                Ok::<_, SliError>(StreamMaker::Projected(Streams::load(count, TensorRole::StreamIn, loader)?))
+            }
             sli_core::Streams::Copied(hyper) => Ok(StreamMaker::Copied(hyper.streams)),
         });
         Ok(Self {
@@ -103,8 +95,8 @@ impl<B: SliBackend> Embedding<B> {
             scale: spec.scale,
             projection: spec.narrow.map(project).transpose()?,
             positions: positions.transpose()?,
-            token_types: token_types.map(|t| table(t, device)),
-            task: task.map(|t| table(t, device)),
+            token_types,
+            task,
             stretch: stretch.transpose()?,
             norm,
             carried: spec.carried,

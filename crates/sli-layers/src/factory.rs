@@ -8,6 +8,7 @@ use crate::backend::SliBackend;
 use crate::block::Block;
 use crate::embedding::Embedding;
 use crate::head::Head;
+use crate::loader::Loader;
 use crate::stack_end::StackEnd;
 use crate::tensors::LayerTensors;
 
@@ -40,7 +41,7 @@ impl<B: SliBackend> UniversalLayerFactory<B> {
     /// # Errors
     /// When a tensor was not loaded.
     pub fn embedding(&self, spec: &EmbeddingSpec, tensors: &LayerTensors) -> Result<Embedding<B>> {
-        Embedding::new(spec, tensors, self.precision, &self.device)
+        Embedding::new(spec, &self.loader(tensors))
     }
 
     /// A layer, or a part of one that [has two](BlockSpec::has_two_parts).
@@ -48,8 +49,7 @@ impl<B: SliBackend> UniversalLayerFactory<B> {
     /// # Errors
     /// When a tensor was not loaded.
     pub fn block(&self, spec: &BlockSpec, part: LayerPart, tensors: LayerTensors) -> Result<Block<B>> {
-        let tensors = tensors.with_linear_inputs(self.linear_inputs);
-        Block::new(spec, part, &tensors, self.precision, &self.device)
+        Block::new(spec, part, &self.loader(&tensors).with_linear_inputs(self.linear_inputs))
     }
 
     /// What follows the last layer.
@@ -57,7 +57,7 @@ impl<B: SliBackend> UniversalLayerFactory<B> {
     /// # Errors
     /// When a tensor was not loaded.
     pub fn stack_end(&self, spec: &StackSpec, tensors: &LayerTensors) -> Result<StackEnd<B>> {
-        StackEnd::new(spec, tensors, self.precision, &self.device)
+        StackEnd::new(spec, &self.loader(tensors))
     }
 
     /// The head.
@@ -65,6 +65,10 @@ impl<B: SliBackend> UniversalLayerFactory<B> {
     /// # Errors
     /// When a tensor was not loaded.
     pub fn head(&self, spec: &HeadSpec, tensors: &LayerTensors) -> Result<Head<B>> {
-        Head::new(spec, tensors, self.precision, &self.device)
+        Head::new(spec, &self.loader(tensors))
+    }
+
+    fn loader<'a>(&'a self, tensors: &'a LayerTensors) -> Loader<'a, B> {
+        Loader::new(tensors, self.precision, &self.device)
     }
 }

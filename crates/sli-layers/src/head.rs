@@ -6,9 +6,9 @@ use sli_kernels::{Activation, Precision};
 
 use crate::backend::{SliBackend, vector};
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::mlp::kernel_activation;
 use crate::norm::Norm;
-use crate::tensors::LayerTensors;
 
 /// The head without its vocabulary matrix, which the caller streams.
 #[derive(Clone, Debug)]
@@ -27,32 +27,24 @@ impl<B: SliBackend> Head<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn new(
-        spec: &HeadSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub fn new(spec: &HeadSpec, loader: &Loader<B>) -> Result<Self> {
         let transform = match &spec.transform {
             Some(transform) => Some((
-                Linear::new(tensors, TensorRole::HeadDense, transform.bias, precision, device)?,
+                Linear::new(loader, TensorRole::HeadDense, transform.bias)?,
                 kernel_activation(transform.activation),
-                transform
-                    .norm
-                    .map(|norm| Norm::load(norm, tensors, TensorRole::HeadNorm, device))
-                    .transpose()?,
+                transform.norm.map(|norm| Norm::load(norm, loader, TensorRole::HeadNorm)).transpose()?,
             )),
             None => None,
         };
-        let bias = tensors.bias_if(TensorRole::LmHead, spec.bias)?.cloned();
+        let bias = loader.tensors.bias_if(TensorRole::LmHead, spec.bias)?.cloned();
         Ok(Self {
             transform,
             scale: spec.scale,
             bias,
             softcap: spec.softcap,
             unit_rows: spec.unit_rows,
-            precision,
-            device: device.clone(),
+            precision: loader.precision,
+            device: loader.device.clone(),
         })
     }
 

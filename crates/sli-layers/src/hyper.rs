@@ -1,15 +1,14 @@
 //! Hyper-connections: several residual streams that branches read as one and write back to (Zhu et al. 2024, Xie et al.
 //! 2026).
 
-use burn::tensor::{Device, Tensor, activation, s};
+use burn::tensor::{Tensor, activation, s};
 use sli_core::{HyperSpec, Result, TensorRole};
-use sli_kernels::Precision;
 
-use crate::backend::{SliBackend, vector};
+use crate::backend::SliBackend;
 use crate::carried::{Carried, STREAMS};
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::norm::Norm;
-use crate::tensors::LayerTensors;
 
 /// Under which the coefficients of a branch are kept while its experts run.
 const WAITING: &str = "shares of streams";
@@ -50,10 +49,10 @@ impl<B: SliBackend> HyperConnections<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn load(spec: &HyperSpec, tensors: &LayerTensors, device: &Device<B>) -> Result<Self> {
+    pub(crate) fn load(spec: &HyperSpec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{HyperFfn, HyperFfnScale, HyperMixer, HyperMixerScale};
         let connection = |roles| {
-            let coefficients = Coefficients::load(spec, roles, tensors, device)?;
+            let coefficients = Coefficients::load(spec, roles, loader)?;
             Ok::<_, sli_core::SliError>(Connection { spec: *spec, coefficients })
         };
         Ok(Self {
@@ -149,9 +148,9 @@ impl<B: SliBackend> HyperEnd<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn load(spec: &HyperSpec, tensors: &LayerTensors, device: &Device<B>) -> Result<Self> {
+    pub(crate) fn load(spec: &HyperSpec, loader: &Loader<B>) -> Result<Self> {
         let roles = [TensorRole::HyperOut, TensorRole::HyperOutScale];
-        Ok(Self { spec: *spec, coefficients: Coefficients::load(spec, roles, tensors, device)? })
+        Ok(Self { spec: *spec, coefficients: Coefficients::load(spec, roles, loader)? })
     }
 
     /// One hidden state, [tokens, hidden], from the streams.
@@ -163,18 +162,13 @@ impl<B: SliBackend> HyperEnd<B> {
 }
 
 impl<B: SliBackend> Coefficients<B> {
-    fn load(
-        spec: &HyperSpec,
-        [role, scale]: [TensorRole; 2],
-        tensors: &LayerTensors,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    fn load(spec: &HyperSpec, [role, scale]: [TensorRole; 2], loader: &Loader<B>) -> Result<Self> {
         Ok(Self {
-            norm: Norm::new(spec.norm, None, None, device),
+            norm: Norm::new(spec.norm, None, None, loader.device),
             // Coefficients are f32 always, like all routing.
-            projection: Linear::new(tensors, role, false, Precision::F32, device)?,
-            base: vector(tensors.get(role.bias())?, device),
-            scales: tensors.weight(scale)?.to_f32().into_owned(),
+            projection: Linear::new(&loader.wide(), role, false)?,
+            base: loader.bias(role)?,
+            scales: loader.values(scale)?,
         })
     }
 

@@ -1,14 +1,14 @@
 //! The lightning indexer of DeepSeek's sparse attention (DeepSeek-AI 2025): which keys each query sees.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use sli_core::{IndexerSpec, Result, TensorRole};
-use sli_kernels::{ChosenKeys, Precision};
+use sli_kernels::ChosenKeys;
 
 use crate::backend::SliBackend;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::norm::Norm;
 use crate::rope::RopeTable;
-use crate::tensors::LayerTensors;
 
 /// The indexer with its weights.
 #[derive(Clone, Debug)]
@@ -25,18 +25,13 @@ impl<B: SliBackend> Indexer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn new(
-        spec: &IndexerSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub(crate) fn new(spec: &IndexerSpec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{IndexKey, IndexKeyNorm, IndexQuery, IndexWeights};
-        let linear = |role| Linear::new(tensors, role, false, precision, device);
+        let linear = |role| Linear::new(loader, role, false);
         Ok(Self {
             query: linear(IndexQuery)?,
             key: linear(IndexKey)?,
-            key_norm: Norm::load(spec.norm, tensors, IndexKeyNorm, device)?,
+            key_norm: Norm::load(spec.norm, loader, IndexKeyNorm)?,
             weights: linear(IndexWeights)?,
             spec: spec.clone(),
         })

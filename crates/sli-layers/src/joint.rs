@@ -1,19 +1,18 @@
 //! Scans that go together with attention in one layer: beside it (Falcon-H1) or after it (Zamba).
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use sli_core::{AttentionAndScanSpec, InformedScanSpec, Result, TensorRole};
-use sli_kernels::Precision;
 
 use crate::attention::AttentionLayer;
 use crate::backend::SliBackend;
 use crate::carried::{Carried, EMBEDDING};
 use crate::context::ChunkContext;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::mamba2::Mamba2Layer;
 use crate::mixer::MixerLayer;
 use crate::mlp::Mlp;
 use crate::norm::Norm;
-use crate::tensors::LayerTensors;
 
 /// out * attention(in * x) + out' * scan(in' * x).
 #[derive(Clone, Debug)]
@@ -29,16 +28,11 @@ impl<B: SliBackend> AttentionAndScan<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn new(
-        spec: &AttentionAndScanSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub(crate) fn new(spec: &AttentionAndScanSpec, loader: &Loader<B>) -> Result<Self> {
         Ok(Self {
-            attention: AttentionLayer::new(&spec.attention, tensors, precision, device)?,
+            attention: AttentionLayer::new(&spec.attention, loader)?,
             attention_scales: spec.attention_scales,
-            scan: Mamba2Layer::new(&spec.scan, tensors, precision, device)?,
+            scan: Mamba2Layer::new(&spec.scan, loader)?,
             scan_scales: spec.scan_scales,
         })
     }
@@ -75,31 +69,26 @@ impl<B: SliBackend> InformedScan<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn new(
-        spec: &InformedScanSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub(crate) fn new(spec: &InformedScanSpec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{JointFfnNorm, JointNorm, JointOut, MixerNorm, MlpDown, MlpGate, MlpUp};
-        let norm = |role| Norm::load(spec.norm, tensors, role, device);
-        let mut attention = AttentionLayer::new(&spec.attention, tensors, precision, device)?;
-        let mut mlp = Mlp::gated(&spec.mlp, tensors, [MlpGate, MlpUp, MlpDown], precision, device)?;
+        let norm = |role| Norm::load(spec.norm, loader, role);
+        let mut attention = AttentionLayer::new(&spec.attention, loader)?;
+        let mut mlp = Mlp::gated(&spec.mlp, loader, [MlpGate, MlpUp, MlpDown])?;
         if let Some(adapters) = spec.adapters {
-            mlp = mlp.adapted(tensors, precision, device)?;
+            mlp = mlp.adapted(loader)?;
             if adapters.attention {
-                attention = attention.adapted(tensors, device)?;
+                attention = attention.adapted(loader)?;
             }
         }
-        let scan = MixerLayer::new(&spec.scan, tensors, precision, device)?;
+        let scan = MixerLayer::new(&spec.scan, loader)?;
         Ok(Self {
             joint_norm: norm(JointNorm)?,
             attention,
             ffn_norm: norm(JointFfnNorm)?,
             mlp,
-            output: Linear::new(tensors, JointOut, false, precision, device)?,
+            output: Linear::new(loader, JointOut, false)?,
             scan_norm: norm(MixerNorm)?,
-            scan: scan.ok_or_else(|| tensors.error("it has no scan".into()))?,
+            scan: scan.ok_or_else(|| loader.tensors.error("it has no scan".into()))?,
         })
     }
 

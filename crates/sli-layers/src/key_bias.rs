@@ -1,13 +1,13 @@
 //! Attention that values themselves steer: what is added to the scores of a key follows from its values, and of many
 //! keys those with the most are seen (Doge).
 
-use burn::tensor::{Device, Tensor, s};
+use burn::tensor::{Tensor, s};
 use sli_core::{Result, TensorRole};
 use sli_kernels::{Activation, Attention, Bias, ChosenKeys, Precision};
 
 use crate::backend::SliBackend;
 use crate::linear::Linear;
-use crate::tensors::LayerTensors;
+use crate::loader::Loader;
 
 /// exp(a softplus(w . v)), for each key head.
 #[derive(Clone, Debug)]
@@ -24,15 +24,9 @@ impl<B: SliBackend> KeyBias<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn load(
-        bias: bool,
-        most: usize,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
-        let step = Linear::new(tensors, TensorRole::KeyBias, bias, precision, device)?;
-        Ok(Self { step, rate: tensors.weight(TensorRole::KeyBiasRate)?.to_f32().into_owned(), most })
+    pub(crate) fn load(bias: bool, most: usize, loader: &Loader<B>) -> Result<Self> {
+        let step = Linear::new(loader, TensorRole::KeyBias, bias)?;
+        Ok(Self { step, rate: loader.values(TensorRole::KeyBiasRate)?, most })
     }
 
     /// Attention sample by sample, since each has keys and addends of its own.

@@ -1,15 +1,15 @@
 //! Vectors per token and layer: made before the first layer, used by one after the other.
 
-use burn::tensor::{Device, Tensor, s};
+use burn::tensor::{Tensor, s};
 use sli_core::{LayerInputSpec, LayerInputs, NormSpec, Result, TensorRole};
-use sli_kernels::{Activation, Precision};
+use sli_kernels::Activation;
 
 use crate::backend::SliBackend;
 use crate::carried::Carried;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::mlp::kernel_activation;
 use crate::norm::Norm;
-use crate::tensors::LayerTensors;
 
 /// The vectors of the layers to come, one layer's after another's: [tokens, layers * width].
 const CARRIED: &str = "layer_inputs";
@@ -24,10 +24,9 @@ pub(crate) struct LayerInputMaker<B: SliBackend> {
 
 impl<B: SliBackend> LayerInputMaker<B> {
     /// Takes the projection and its norm. Products are f32: they run once, on the embedding.
-    pub(crate) fn load(spec: LayerInputs, tensors: &LayerTensors, device: &Device<B>) -> Result<Self> {
-        let projection =
-            Linear::new(tensors, TensorRole::LayerInputProjection, false, Precision::F32, device)?;
-        let norm = Norm::load(spec.norm, tensors, TensorRole::LayerInputNorm, device)?;
+    pub(crate) fn load(spec: LayerInputs, loader: &Loader<B>) -> Result<Self> {
+        let projection = Linear::new(&loader.wide(), TensorRole::LayerInputProjection, false)?;
+        let norm = Norm::load(spec.norm, loader, TensorRole::LayerInputNorm)?;
         Ok(Self { spec, projection, norm })
     }
 
@@ -52,20 +51,14 @@ pub(crate) struct LayerInput<B: SliBackend> {
 
 impl<B: SliBackend> LayerInput<B> {
     /// Takes the projections and the norm.
-    pub(crate) fn load(
-        spec: LayerInputSpec,
-        norm: NormSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
-        let linear = |role| Linear::new(tensors, role, false, precision, device);
+    pub(crate) fn load(spec: LayerInputSpec, norm: NormSpec, loader: &Loader<B>) -> Result<Self> {
+        let linear = |role| Linear::new(loader, role, false);
         Ok(Self {
             width: spec.width,
             activation: kernel_activation(spec.activation),
             down: linear(TensorRole::LayerInputDown)?,
             up: linear(TensorRole::LayerInputUp)?,
-            norm: Norm::load(norm, tensors, TensorRole::LayerInputOutNorm, device)?,
+            norm: Norm::load(norm, loader, TensorRole::LayerInputOutNorm)?,
         })
     }
 

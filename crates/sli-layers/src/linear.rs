@@ -1,11 +1,10 @@
 //! y = x W^T + b, with the weight as the backend keeps it.
 
-use burn::tensor::{Device, Tensor};
-use sli_core::{LinearInputs, Result, SliError, TensorRole};
-use sli_kernels::Precision;
+use burn::tensor::Tensor;
+use sli_core::{LinearInputs, Result, TensorRole};
 
-use crate::backend::{SliBackend, vector};
-use crate::tensors::LayerTensors;
+use crate::backend::SliBackend;
+use crate::loader::Loader;
 
 /// A projection of each token.
 #[derive(Clone, Debug)]
@@ -22,31 +21,18 @@ impl<B: SliBackend> Linear<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn new(
-        tensors: &LayerTensors,
-        role: TensorRole,
-        bias: bool,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
-        let weight = B::load_matrix(tensors.weight(role)?, precision, device);
-        let bias = tensors.bias_if(role, bias)?.map(|bias| vector(bias, device));
-        Ok(Self { weight, bias, inputs: tensors.linear_inputs, adapter: None })
+    pub fn new(loader: &Loader<B>, role: TensorRole, bias: bool) -> Result<Self> {
+        let weight = loader.matrix(role)?;
+        let bias = loader.bias_if(role, bias)?;
+        Ok(Self { weight, bias, inputs: loader.linear_inputs, adapter: None })
     }
 
     /// The same projection of x plus up(down(x)), with matrices of these roles.
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn adapted(
-        self,
-        tensors: &LayerTensors,
-        [down, up]: [TensorRole; 2],
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
-        let matrix = |role| Ok::<_, SliError>(B::load_matrix(tensors.weight(role)?, precision, device));
-        Ok(Self { adapter: Some([matrix(down)?, matrix(up)?]), ..self })
+    pub(crate) fn adapted(self, loader: &Loader<B>, [down, up]: [TensorRole; 2]) -> Result<Self> {
+        Ok(Self { adapter: Some([loader.matrix(down)?, loader.matrix(up)?]), ..self })
     }
 
     /// [tokens, in] -> [tokens, out].

@@ -1,15 +1,15 @@
 //! The mixer of Mamba (Gu and Dao 2023, section 3).
 
-use burn::tensor::{Device, Tensor, s};
+use burn::tensor::{Tensor, s};
 use sli_core::{Mamba1Spec, NormSpec, Result, TensorRole};
-use sli_kernels::{Activation, Precision};
+use sli_kernels::Activation;
 
-use crate::backend::{Scan, SliBackend, table, vector};
+use crate::backend::{Scan, SliBackend};
 use crate::context::ChunkContext;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::mlp::kernel_activation;
 use crate::norm::Norm;
-use crate::tensors::LayerTensors;
 
 /// in -> (x, gate); x -> convolution -> scan; out(y * silu(gate)).
 #[derive(Clone, Debug)]
@@ -48,29 +48,23 @@ impl<B: SliBackend> MambaLayer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn new(
-        spec: &Mamba1Spec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub fn new(spec: &Mamba1Spec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{SsmALog, SsmConv, SsmD, SsmDt, SsmIn, SsmOut, SsmX};
-        let linear = |role, bias| Linear::new(tensors, role, bias, precision, device);
+        let linear = |role, bias| Linear::new(loader, role, bias);
         let head = |h: u32| {
             Ok(Selection {
                 projection: linear(SsmX(h), false)?,
                 step: linear(SsmDt(h), true)?,
-                a: table(tensors.weight(SsmALog(h))?, device).exp().neg(),
-                d: vector(tensors.weight(SsmD(h))?, device),
+                a: loader.table(SsmALog(h))?.exp().neg(),
+                d: loader.vector(SsmD(h))?,
             })
         };
-        let conv_bias = tensors.bias_if(SsmConv, spec.conv_bias)?;
         Ok(Self {
             input: linear(SsmIn, spec.projection_bias)?,
-            conv_weight: table(tensors.weight(SsmConv)?, device),
-            conv_bias: conv_bias.map(|bias| vector(bias, device)),
+            conv_weight: loader.table(SsmConv)?,
+            conv_bias: loader.bias_if(SsmConv, spec.conv_bias)?,
             heads: (0..spec.num_heads as u32).map(head).collect::<Result<_>>()?,
-            norms: spec.selection_norm.map(|norm| SelectionNorms::load(norm, tensors, device)).transpose()?,
+            norms: spec.selection_norm.map(|norm| SelectionNorms::load(norm, loader)).transpose()?,
             output: linear(SsmOut, spec.projection_bias)?,
             spec: *spec,
         })
@@ -114,8 +108,8 @@ impl<B: SliBackend> MambaLayer<B> {
 }
 
 impl<B: SliBackend> SelectionNorms<B> {
-    fn load(spec: NormSpec, tensors: &LayerTensors, device: &Device<B>) -> Result<Self> {
-        let norm = |role| Norm::load(spec, tensors, role, device);
+    fn load(spec: NormSpec, loader: &Loader<B>) -> Result<Self> {
+        let norm = |role| Norm::load(spec, loader, role);
         Ok(Self {
             step: norm(TensorRole::SsmStepNorm)?,
             write: norm(TensorRole::SsmWriteNorm)?,

@@ -2,14 +2,14 @@
 
 use burn::tensor::{Device, Tensor, TensorData, s};
 use sli_core::{Mamba2Spec, Result, TensorRole};
-use sli_kernels::{Activation, Precision};
+use sli_kernels::Activation;
 
-use crate::backend::{HeadScanShape, SliBackend, table, vector};
+use crate::backend::{HeadScanShape, SliBackend};
 use crate::context::ChunkContext;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::mlp::kernel_activation;
 use crate::norm::Norm;
-use crate::tensors::LayerTensors;
 
 /// in -> (gate, x, b, c, step); x, b, c -> convolution -> scan; out(norm(y * silu(gate))).
 #[derive(Clone, Debug)]
@@ -33,27 +33,21 @@ impl<B: SliBackend> Mamba2Layer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn new(
-        spec: &Mamba2Spec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub fn new(spec: &Mamba2Spec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{SsmALog, SsmConv, SsmD, SsmDt, SsmIn, SsmNorm, SsmOut};
-        let linear = |role, bias| Linear::new(tensors, role, bias, precision, device);
+        let linear = |role, bias| Linear::new(loader, role, bias);
         let norm = |gated: sli_core::GatedNormSpec| {
-            let norm = Norm::load(gated.norm, tensors, SsmNorm, device)?;
+            let norm = Norm::load(gated.norm, loader, SsmNorm)?;
             Ok::<_, sli_core::SliError>(norm.over(spec.inner_size() / spec.num_groups))
         };
-        let conv_bias = tensors.bias_if(SsmConv, spec.conv_bias)?;
         Ok(Self {
             input: linear(SsmIn, spec.input_bias)?,
-            multipliers: spec.multipliers.map(|multipliers| spread(spec, multipliers, device)),
-            conv_weight: table(tensors.weight(SsmConv)?, device),
-            conv_bias: conv_bias.map(|bias| vector(bias, device)),
-            step_bias: vector(tensors.get(SsmDt(0).bias())?, device),
-            a: vector(tensors.weight(SsmALog(0))?, device).exp().neg(),
-            d: vector(tensors.weight(SsmD(0))?, device),
+            multipliers: spec.multipliers.map(|multipliers| spread(spec, multipliers, loader.device)),
+            conv_weight: loader.table(SsmConv)?,
+            conv_bias: loader.bias_if(SsmConv, spec.conv_bias)?,
+            step_bias: loader.bias(SsmDt(0))?,
+            a: loader.vector(SsmALog(0))?.exp().neg(),
+            d: loader.vector(SsmD(0))?,
             norm: spec.norm.map(norm).transpose()?,
             output: linear(SsmOut, spec.output_bias)?,
             spec: *spec,

@@ -1,8 +1,7 @@
 //! What moves information between tokens, whichever it is.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use sli_core::{Mixer, Result};
-use sli_kernels::Precision;
 
 use crate::attention::AttentionLayer;
 use crate::attention_experts::AttentionExpertsLayer;
@@ -15,12 +14,12 @@ use crate::decayed_attention::DecayedAttentionLayer;
 use crate::delta::DeltaNetLayer;
 use crate::differential::DifferentialLayer;
 use crate::joint::{AttentionAndScan, InformedScan};
+use crate::loader::Loader;
 use crate::mamba::MambaLayer;
 use crate::mamba2::Mamba2Layer;
 use crate::mla::MlaLayer;
 use crate::rg_lru::RgLruLayer;
 use crate::short_conv::ShortConvLayer;
-use crate::tensors::LayerTensors;
 use crate::wkv::{Wkv4Layer, Wkv5Layer};
 use crate::wkv7::Wkv7Layer;
 
@@ -51,58 +50,40 @@ impl<B: SliBackend> MixerLayer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn new(
-        spec: &Mixer,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Option<Self>> {
+    pub(crate) fn new(spec: &Mixer, loader: &Loader<B>) -> Result<Option<Self>> {
         Ok(Some(match spec {
             Mixer::None => return Ok(None),
-            Mixer::Attention(attention) => {
-                Self::Attention(Box::new(AttentionLayer::new(attention, tensors, precision, device)?))
+            Mixer::Attention(attention) => Self::Attention(Box::new(AttentionLayer::new(attention, loader)?)),
+            Mixer::Differential(differential) => {
+                Self::Differential(Box::new(DifferentialLayer::new(differential, loader)?))
             }
-            Mixer::Differential(differential) => Self::Differential(Box::new(DifferentialLayer::new(
-                differential,
-                tensors,
-                precision,
-                device,
-            )?)),
-            Mixer::AttentionExperts(experts) => Self::AttentionExperts(Box::new(AttentionExpertsLayer::new(
-                experts, tensors, precision, device,
-            )?)),
-            Mixer::CompressedAttention(compressed) => Self::CompressedAttention(Box::new(
-                CompressedAttentionLayer::new(compressed, tensors, precision, device)?,
-            )),
-            Mixer::ConvolvedAttention(convolved) => Self::ConvolvedAttention(Box::new(
-                ConvolvedAttentionLayer::new(convolved, tensors, precision, device)?,
-            )),
-            Mixer::DecayedAttention(decayed) => Self::DecayedAttention(Box::new(DecayedAttentionLayer::new(
-                decayed, tensors, precision, device,
-            )?)),
-            Mixer::Mla(mla) => Self::Mla(Box::new(MlaLayer::new(mla, tensors, precision, device)?)),
-            Mixer::DeltaNet(delta) => {
-                Self::DeltaNet(Box::new(DeltaNetLayer::new(delta, tensors, precision, device)?))
+            Mixer::AttentionExperts(experts) => {
+                Self::AttentionExperts(Box::new(AttentionExpertsLayer::new(experts, loader)?))
             }
-            Mixer::Mamba1(mamba) => {
-                Self::Mamba1(Box::new(MambaLayer::new(mamba, tensors, precision, device)?))
+            Mixer::CompressedAttention(compressed) => {
+                Self::CompressedAttention(Box::new(CompressedAttentionLayer::new(compressed, loader)?))
             }
-            Mixer::Mamba2(mamba) => {
-                Self::Mamba2(Box::new(Mamba2Layer::new(mamba, tensors, precision, device)?))
+            Mixer::ConvolvedAttention(convolved) => {
+                Self::ConvolvedAttention(Box::new(ConvolvedAttentionLayer::new(convolved, loader)?))
             }
+            Mixer::DecayedAttention(decayed) => {
+                Self::DecayedAttention(Box::new(DecayedAttentionLayer::new(decayed, loader)?))
+            }
+            Mixer::Mla(mla) => Self::Mla(Box::new(MlaLayer::new(mla, loader)?)),
+            Mixer::DeltaNet(delta) => Self::DeltaNet(Box::new(DeltaNetLayer::new(delta, loader)?)),
+            Mixer::Mamba1(mamba) => Self::Mamba1(Box::new(MambaLayer::new(mamba, loader)?)),
+            Mixer::Mamba2(mamba) => Self::Mamba2(Box::new(Mamba2Layer::new(mamba, loader)?)),
             Mixer::AttentionAndScan(both) => {
-                Self::AttentionAndScan(Box::new(AttentionAndScan::new(both, tensors, precision, device)?))
+                Self::AttentionAndScan(Box::new(AttentionAndScan::new(both, loader)?))
             }
             Mixer::InformedScan(informed) => {
-                Self::InformedScan(Box::new(InformedScan::new(informed, tensors, precision, device)?))
+                Self::InformedScan(Box::new(InformedScan::new(informed, loader)?))
             }
-            Mixer::Wkv4(wkv) => Self::Wkv4(Box::new(Wkv4Layer::new(wkv, tensors, precision, device)?)),
-            Mixer::Wkv5(wkv) => Self::Wkv5(Box::new(Wkv5Layer::new(wkv, tensors, precision, device)?)),
-            Mixer::Wkv7(wkv) => Self::Wkv7(Box::new(Wkv7Layer::new(wkv, tensors, precision, device)?)),
-            Mixer::ShortConv(conv) => {
-                Self::ShortConv(Box::new(ShortConvLayer::new(conv, tensors, precision, device)?))
-            }
-            Mixer::RgLru(lru) => Self::RgLru(Box::new(RgLruLayer::new(lru, tensors, precision, device)?)),
+            Mixer::Wkv4(wkv) => Self::Wkv4(Box::new(Wkv4Layer::new(wkv, loader)?)),
+            Mixer::Wkv5(wkv) => Self::Wkv5(Box::new(Wkv5Layer::new(wkv, loader)?)),
+            Mixer::Wkv7(wkv) => Self::Wkv7(Box::new(Wkv7Layer::new(wkv, loader)?)),
+            Mixer::ShortConv(conv) => Self::ShortConv(Box::new(ShortConvLayer::new(conv, loader)?)),
+            Mixer::RgLru(lru) => Self::RgLru(Box::new(RgLruLayer::new(lru, loader)?)),
         }))
     }
 

@@ -1,6 +1,6 @@
 //! Multi-head latent attention over packed samples (DeepSeek-AI 2024, section 2.1).
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use sli_core::{MlaSpec, Result, TensorRole};
 use sli_kernels::{Attention, Precision};
 
@@ -8,8 +8,8 @@ use crate::backend::SliBackend;
 use crate::context::ChunkContext;
 use crate::indexer::Indexer;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::norm::Norm;
-use crate::tensors::LayerTensors;
 
 /// Latent attention with its weights. Keys and values are expanded from the latent: whole samples are read at once,
 /// so there is nothing to cache.
@@ -34,33 +34,28 @@ impl<B: SliBackend> MlaLayer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn new(
-        spec: &MlaSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub fn new(spec: &MlaSpec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::*;
-        let linear = |role, bias| Linear::new(tensors, role, bias, precision, device);
+        let linear = |role, bias| Linear::new(loader, role, bias);
         let query_down = match spec.query_rank {
             Some(_) => {
-                let norm = Norm::load(spec.norm, tensors, MlaQueryNorm, device)?;
+                let norm = Norm::load(spec.norm, loader, MlaQueryNorm)?;
                 Some((linear(MlaQueryDown, spec.bias)?, norm))
             }
             None => None,
         };
         let indexer = spec.indexer.as_ref();
         Ok(Self {
-            precision,
+            precision: loader.precision,
             query_down,
             query: linear(MlaQuery, false)?,
             latent: linear(MlaLatent, spec.bias)?,
-            latent_norm: Norm::load(spec.norm, tensors, MlaLatentNorm, device)?,
+            latent_norm: Norm::load(spec.norm, loader, MlaLatentNorm)?,
             rotary_key: linear(MlaRotaryKey, spec.bias)?,
             key: linear(MlaKey, false)?,
             value: linear(MlaValue, false)?,
             output: linear(AttnOut, spec.bias)?,
-            indexer: indexer.map(|indexer| Indexer::new(indexer, tensors, precision, device)).transpose()?,
+            indexer: indexer.map(|indexer| Indexer::new(indexer, loader)).transpose()?,
             spec: spec.clone(),
         })
     }

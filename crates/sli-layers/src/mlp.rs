@@ -1,13 +1,13 @@
 //! Multi-layer perceptrons, plain and gated.
 
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{Tensor, activation};
 use sli_core::{ClampedMlpSpec, ExpertSpec, MlpSpec, NormSpec, Result, TensorRole};
-use sli_kernels::{Activation, Precision};
+use sli_kernels::Activation;
 
 use crate::backend::SliBackend;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::norm::Norm;
-use crate::tensors::LayerTensors;
 use crate::xielu::Xielu;
 
 /// down(norm(inner(x))), where what is inside depends on the gate, and few have a norm.
@@ -77,14 +77,8 @@ impl<B: SliBackend> Mlp<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn plain(
-        spec: &MlpSpec,
-        tensors: &LayerTensors,
-        [up, down]: [TensorRole; 2],
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
-        let linear = |role| Linear::new(tensors, role, spec.bias, precision, device);
+    pub fn plain(spec: &MlpSpec, loader: &Loader<B>, [up, down]: [TensorRole; 2]) -> Result<Self> {
+        let linear = |role| Linear::new(loader, role, spec.bias);
         let gate = Gate::Inner(Inner::Activated(kernel_activation(spec.activation)));
         Ok(Self { gate, up: linear(up)?, norm: None, down: linear(down)?, scale: None })
     }
@@ -93,24 +87,18 @@ impl<B: SliBackend> Mlp<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn xielu(tensors: &LayerTensors, precision: Precision, device: &Device<B>) -> Result<Self> {
-        let linear = |role| Linear::new(tensors, role, false, precision, device);
+    pub(crate) fn xielu(loader: &Loader<B>) -> Result<Self> {
+        let linear = |role| Linear::new(loader, role, false);
         let (up, down) = (linear(TensorRole::MlpUp)?, linear(TensorRole::MlpDown)?);
-        Ok(Self { gate: Gate::Xielu(Xielu::load(tensors)?), up, norm: None, down, scale: None })
+        Ok(Self { gate: Gate::Xielu(Xielu::load(loader.tensors)?), up, norm: None, down, scale: None })
     }
 
     /// A gated MLP, under the roles of gate, up and down.
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn gated(
-        spec: &MlpSpec,
-        tensors: &LayerTensors,
-        [gate, up, down]: [TensorRole; 3],
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
-        let linear = |role| Linear::new(tensors, role, spec.bias, precision, device);
+    pub fn gated(spec: &MlpSpec, loader: &Loader<B>, [gate, up, down]: [TensorRole; 3]) -> Result<Self> {
+        let linear = |role| Linear::new(loader, role, spec.bias);
         let gate = Gate::Inner(Inner::Gated(kernel_activation(spec.activation), linear(gate)?));
         Ok(Self { gate, up: linear(up)?, norm: None, down: linear(down)?, scale: None })
     }
@@ -119,22 +107,16 @@ impl<B: SliBackend> Mlp<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn expert(
-        spec: &ExpertSpec,
-        tensors: &LayerTensors,
-        [gate, up, down]: [TensorRole; 3],
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub fn expert(spec: &ExpertSpec, loader: &Loader<B>, [gate, up, down]: [TensorRole; 3]) -> Result<Self> {
         match spec {
-            ExpertSpec::Gated(mlp) => Self::gated(mlp, tensors, [gate, up, down], precision, device),
-            ExpertSpec::Plain(mlp) => Self::plain(mlp, tensors, [up, down], precision, device),
+            ExpertSpec::Gated(mlp) => Self::gated(mlp, loader, [gate, up, down]),
+            ExpertSpec::Plain(mlp) => Self::plain(mlp, loader, [up, down]),
             ExpertSpec::Limited { mlp, limit } => {
-                let linear = |role| Linear::new(tensors, role, mlp.bias, precision, device);
+                let linear = |role| Linear::new(loader, role, mlp.bias);
                 let gate = Gate::Limited(kernel_activation(mlp.activation), linear(gate)?, *limit);
                 Ok(Self { gate, up: linear(up)?, norm: None, down: linear(down)?, scale: None })
             }
-            ExpertSpec::Clamped(mlp) => Self::clamped(mlp, tensors, [gate, up, down], precision, device),
+            ExpertSpec::Clamped(mlp) => Self::clamped(mlp, loader, [gate, up, down]),
         }
     }
 
@@ -144,12 +126,10 @@ impl<B: SliBackend> Mlp<B> {
     /// When a tensor was not loaded.
     pub fn clamped(
         spec: &ClampedMlpSpec,
-        tensors: &LayerTensors,
+        loader: &Loader<B>,
         [gate, up, down]: [TensorRole; 3],
-        precision: Precision,
-        device: &Device<B>,
     ) -> Result<Self> {
-        let linear = |role| Linear::new(tensors, role, spec.bias, precision, device);
+        let linear = |role| Linear::new(loader, role, spec.bias);
         let (limit, alpha) = (spec.limit as f32, spec.alpha as f32);
         let inner = Inner::Clamped { gate: linear(gate)?, limit, alpha };
         Ok(Self { gate: Gate::Inner(inner), up: linear(up)?, norm: None, down: linear(down)?, scale: None })
@@ -177,21 +157,16 @@ impl<B: SliBackend> Mlp<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn adapted(
-        self,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub(crate) fn adapted(self, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{GateAdapter, MlpAdapterDown, UpAdapter};
         let gate = match self.gate {
             Gate::Inner(Inner::Gated(activation, gate)) => {
-                let gate = gate.adapted(tensors, [MlpAdapterDown, GateAdapter], precision, device)?;
+                let gate = gate.adapted(loader, [MlpAdapterDown, GateAdapter])?;
                 Gate::Inner(Inner::Gated(activation, gate))
             }
             other => other,
         };
-        let up = self.up.adapted(tensors, [MlpAdapterDown, UpAdapter], precision, device)?;
+        let up = self.up.adapted(loader, [MlpAdapterDown, UpAdapter])?;
         Ok(Self { gate, up, ..self })
     }
 
@@ -199,8 +174,8 @@ impl<B: SliBackend> Mlp<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn normed(self, norm: NormSpec, tensors: &LayerTensors, device: &Device<B>) -> Result<Self> {
-        let norm = Norm::load(norm, tensors, TensorRole::MlpInnerNorm, device)?;
+    pub(crate) fn normed(self, norm: NormSpec, loader: &Loader<B>) -> Result<Self> {
+        let norm = Norm::load(norm, loader, TensorRole::MlpInnerNorm)?;
         Ok(Self { norm: Some(norm), ..self })
     }
 

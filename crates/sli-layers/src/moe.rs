@@ -2,15 +2,15 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Tensor, TensorData, activation};
 use sli_core::{ExpertSpec, LatentSpec, MoeSpec, Result, TensorRole, Weighs};
-use sli_kernels::Precision;
 use sli_moe::{ExpertRows, Routing, route, route_to};
 
-use crate::backend::{SliBackend, vector};
+use crate::backend::SliBackend;
 use crate::carried::Carried;
 use crate::context::ChunkContext;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::mlp::Mlp;
 use crate::router::Router;
 use crate::tensors::LayerTensors;
@@ -75,23 +75,15 @@ impl<B: SliBackend> MoeLayer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn new(
-        spec: &MoeSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
-        let router = Router::new(&spec.router, tensors, device)?;
-        let per_choice = |present: bool, role| {
-            let weight = present.then(|| tensors.weight(role)).transpose();
-            weight.map(|weight| weight.map(|weight| weight.to_f32().into_owned()))
-        };
+    pub fn new(spec: &MoeSpec, loader: &Loader<B>) -> Result<Self> {
+        let router = Router::new(&spec.router, loader)?;
+        let per_choice = |present: bool, role| present.then(|| loader.values(role)).transpose();
         let correction = per_choice(spec.router.correction, TensorRole::RouterCorrection)?;
         let scales = per_choice(spec.router.learned_scales, TensorRole::RouterScales)?;
-        let shared = SharedExpert::new(spec, tensors, precision, device)?;
-        let bias = tensors.bias_if(TensorRole::ExpertSum, spec.bias)?.map(|bias| vector(bias, device));
-        let table = spec.router.table.map(|_| expert_table(spec, tensors)).transpose()?;
-        let projection = |role, bias| Linear::new(tensors, role, bias, precision, device);
+        let shared = SharedExpert::new(spec, loader)?;
+        let bias = loader.bias_if(TensorRole::ExpertSum, spec.bias)?;
+        let table = spec.router.table.map(|_| expert_table(spec, loader.tensors)).transpose()?;
+        let projection = |role, bias| Linear::new(loader, role, bias);
         let latent = match spec.latent {
             Some(LatentSpec { bias, .. }) => {
                 Some([projection(TensorRole::ExpertsIn, bias)?, projection(TensorRole::ExpertsOut, bias)?])
@@ -167,16 +159,10 @@ impl<B: SliBackend> MoeLayer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn expert(
-        &self,
-        index: u32,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Expert<B>> {
+    pub fn expert(&self, index: u32, loader: &Loader<B>) -> Result<Expert<B>> {
         use TensorRole::{ExpertDown, ExpertGate, ExpertUp};
         let roles = [ExpertGate(index), ExpertUp(index), ExpertDown(index)];
-        Ok(Expert(Mlp::expert(&self.spec.expert, tensors, roles, precision, device)?))
+        Ok(Expert(Mlp::expert(&self.spec.expert, loader, roles)?))
     }
 }
 
@@ -196,12 +182,7 @@ fn expert_table(spec: &MoeSpec, tensors: &LayerTensors) -> Result<Vec<u32>> {
 }
 
 impl<B: SliBackend> SharedExpert<B> {
-    fn new(
-        spec: &MoeSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Option<Self>> {
+    fn new(spec: &MoeSpec, loader: &Loader<B>) -> Result<Option<Self>> {
         use TensorRole::{SharedDown, SharedGate, SharedScale, SharedUp};
         let Some(shared) = &spec.shared else { return Ok(None) };
         let network = match spec.expert {
@@ -209,9 +190,9 @@ impl<B: SliBackend> SharedExpert<B> {
             ExpertSpec::Limited { limit, .. } => ExpertSpec::Limited { mlp: shared.mlp, limit },
             _ => ExpertSpec::Gated(shared.mlp),
         };
-        let mlp = Mlp::expert(&network, tensors, [SharedGate, SharedUp, SharedDown], precision, device)?;
+        let mlp = Mlp::expert(&network, loader, [SharedGate, SharedUp, SharedDown])?;
         let gate = match shared.gated {
-            true => Some(Linear::new(tensors, SharedScale, false, precision, device)?),
+            true => Some(Linear::new(loader, SharedScale, false)?),
             false => None,
         };
         Ok(Some(Self { mlp, gate, scale: shared.scale }))

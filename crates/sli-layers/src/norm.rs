@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use sli_core::{HostTensor, NormSpec, Result, TensorRole};
 
 use crate::backend::{SliBackend, vector};
-use crate::tensors::LayerTensors;
+use crate::loader::Loader;
 
 /// A norm with its weights. Rows wider than the norm are normalised piece by piece, as heads are.
 #[derive(Clone, Debug)]
@@ -36,14 +36,9 @@ impl<B: SliBackend> Norm<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn load(
-        spec: NormSpec,
-        tensors: &LayerTensors,
-        role: TensorRole,
-        device: &Device<B>,
-    ) -> Result<Self> {
-        let weight = spec.has_weight().then(|| tensors.weight(role)).transpose()?;
-        Ok(Self::new(spec, weight, tensors.bias_if(role, spec.has_bias())?, device))
+    pub fn load(spec: NormSpec, loader: &Loader<B>, role: TensorRole) -> Result<Self> {
+        let weight = spec.has_weight().then(|| loader.tensors.weight(role)).transpose()?;
+        Ok(Self::new(spec, weight, loader.tensors.bias_if(role, spec.has_bias())?, loader.device))
     }
 
     /// x * length / sqrt(x . x + eps), for each piece of `width`: an RMS norm with one weight for all values.
@@ -59,12 +54,10 @@ impl<B: SliBackend> Norm<B> {
     pub(crate) fn load_pieces(
         spec: NormSpec,
         width: usize,
-        tensors: &LayerTensors,
+        loader: &Loader<B>,
         roles: impl Iterator<Item = TensorRole>,
-        device: &Device<B>,
     ) -> Result<Self> {
-        let pieces: Vec<Self> =
-            roles.map(|role| Self::load(spec, tensors, role, device)).collect::<Result<_>>()?;
+        let pieces: Vec<Self> = roles.map(|role| Self::load(spec, loader, role)).collect::<Result<_>>()?;
         let row = |part: fn(&Self) -> &Option<Tensor<B, 1>>| {
             let parts: Option<Vec<_>> = pieces.iter().map(|piece| part(piece).clone()).collect();
             parts.filter(|parts| !parts.is_empty()).map(|parts| Tensor::cat(parts, 0))

@@ -1,11 +1,10 @@
 //! Norms on queries and keys before they meet.
 
-use burn::tensor::Device;
 use sli_core::{AttentionSpec, QkNorm, Result, TensorRole};
 
 use crate::backend::SliBackend;
+use crate::loader::Loader;
 use crate::norm::Norm;
-use crate::tensors::LayerTensors;
 
 /// The norms of queries and keys, and whether they come before the rotation.
 #[derive(Clone, Debug)]
@@ -21,17 +20,12 @@ impl<B: SliBackend> QkNorms<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn load(
-        kind: QkNorm,
-        spec: &AttentionSpec,
-        tensors: &LayerTensors,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub(crate) fn load(kind: QkNorm, spec: &AttentionSpec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{AttnKHeadNorm, AttnKNorm, AttnQHeadNorm, AttnQNorm};
         let (norm, width) = (kind.norm(), spec.head_dim);
-        let shared = |role| Norm::load(norm, tensors, role, device);
+        let shared = |role| Norm::load(norm, loader, role);
         let each = |role: fn(u32) -> TensorRole, heads: usize| {
-            Norm::load_pieces(norm, width, tensors, (0..heads as u32).map(role), device)
+            Norm::load_pieces(norm, width, loader, (0..heads as u32).map(role))
         };
         let query = match kind {
             QkNorm::PerHead(_) | QkNorm::PerHeadRotated(_) => shared(AttnQNorm)?.over(width),

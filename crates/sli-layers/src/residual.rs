@@ -1,12 +1,12 @@
 //! How a branch is joined to the residual stream.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use sli_core::{BlockSpec, Residual, Result, Shares, TensorRole};
 
-use crate::backend::{SliBackend, vector};
+use crate::backend::SliBackend;
+use crate::loader::Loader;
 use crate::norm::Norm;
 use crate::stretch::Stretch;
-use crate::tensors::LayerTensors;
 
 /// The norms around a branch f: x -> sum(past + scale * output(f(input(x)))), where each is the identity unless the
 /// layer's [`Residual`] has it. What goes past the branch is x itself, or weighted, or a multiple of what goes into
@@ -39,11 +39,9 @@ impl<B: SliBackend> Branch<B> {
     pub(crate) fn load(
         spec: &BlockSpec,
         [norm, output_norm]: [TensorRole; 2],
-        tensors: &LayerTensors,
-        device: &Device<B>,
+        loader: &Loader<B>,
     ) -> Result<Self> {
-        let load =
-            |present: bool, role| present.then(|| Norm::load(spec.norm, tensors, role, device)).transpose();
+        let load = |present: bool, role| present.then(|| Norm::load(spec.norm, loader, role)).transpose();
         let residual = spec.residual;
         let unnormed = match norm {
             TensorRole::FfnNorm => residual.shares_norm(),
@@ -59,7 +57,7 @@ impl<B: SliBackend> Branch<B> {
             true => [TensorRole::MixerStretch, TensorRole::MixerPastStretch],
             false => [TensorRole::FfnStretch, TensorRole::FfnPastStretch],
         };
-        let stretch = |role| Stretch::load(role, tensors, device);
+        let stretch = |role| Stretch::load(role, loader);
         Ok(Self {
             input: load(residual.norms_input() && !unnormed, norm)?,
             output: load(residual.norms_output(), output_norm)?,
@@ -73,7 +71,7 @@ impl<B: SliBackend> Branch<B> {
             past: match (residual, shares) {
                 (Residual::WeightedPreNorm, _) => {
                     let skip = if is_mixer { TensorRole::MixerSkip } else { TensorRole::FfnSkip };
-                    Past::Weighted(vector(tensors.weight(skip)?, device))
+                    Past::Weighted(loader.vector(skip)?)
                 }
                 (_, Some(shares)) => Past::ScaledInput(shares.past),
                 _ => Past::Stream,

@@ -2,13 +2,13 @@
 
 use burn::tensor::{Device, Tensor, TensorData, s};
 use sli_core::{HostTensor, Result, RgLruSpec, TensorRole};
-use sli_kernels::{Activation, Precision};
+use sli_kernels::Activation;
 
-use crate::backend::{SliBackend, table, vector};
+use crate::backend::{SliBackend, vector};
 use crate::context::ChunkContext;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::mlp::kernel_activation;
-use crate::tensors::LayerTensors;
 
 /// out(h * act(gate(x))), where h is the recurrence over the convolution of in(x).
 #[derive(Clone, Debug)]
@@ -39,24 +39,19 @@ impl<B: SliBackend> RgLruLayer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn new(
-        spec: &RgLruSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub(crate) fn new(spec: &RgLruSpec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{LruConv, LruFade, LruFadeGate, LruGate, LruIn, LruInputGate, LruOut};
-        let linear = |role| Linear::new(tensors, role, true, precision, device);
+        let linear = |role| Linear::new(loader, role, true);
         let gate = |role: TensorRole| {
-            let (weight, bias) = (tensors.weight(role)?, tensors.get(role.bias())?);
-            Ok::<_, sli_core::SliError>(BlockGate::new(weight, bias, spec.num_blocks, device))
+            let (weight, bias) = (loader.tensors.weight(role)?, loader.tensors.get(role.bias())?);
+            Ok::<_, sli_core::SliError>(BlockGate::new(weight, bias, spec.num_blocks, loader.device))
         };
-        let fade = vector(tensors.weight(LruFade)?, device).reshape([1, spec.width]);
+        let fade = loader.vector(LruFade)?.reshape([1, spec.width]);
         Ok(Self {
             gate: linear(LruGate)?,
             input: linear(LruIn)?,
-            conv_weight: table(tensors.weight(LruConv)?, device),
-            conv_bias: vector(tensors.get(LruConv.bias())?, device),
+            conv_weight: loader.table(LruConv)?,
+            conv_bias: loader.bias(LruConv)?,
             input_gate: gate(LruInputGate)?,
             fade_gate: gate(LruFadeGate)?,
             fade: (B::nonlinearity(Activation::Softplus, fade) * -8.0).reshape([spec.width]),

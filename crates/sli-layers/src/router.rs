@@ -1,14 +1,14 @@
 //! From the normalised hidden state to a logit for each expert.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use sli_core::{Result, RouterInput, RouterNetwork, RouterSpec, TensorRole};
-use sli_kernels::{Activation, Precision};
+use sli_kernels::Activation;
 
-use crate::backend::{SliBackend, vector};
+use crate::backend::SliBackend;
 use crate::carried::Carried;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::norm::Norm;
-use crate::tensors::LayerTensors;
 
 /// Under which the state of a router is carried to the next layer's.
 const STATE: &str = "router";
@@ -37,15 +37,13 @@ impl<B: SliBackend> Router<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn new(spec: &RouterSpec, tensors: &LayerTensors, device: &Device<B>) -> Result<Self> {
+    pub(crate) fn new(spec: &RouterSpec, loader: &Loader<B>) -> Result<Self> {
         // Routing is f32 always: a rounded logit could choose another expert.
-        let output = Linear::new(tensors, TensorRole::Router, spec.bias, Precision::F32, device)?;
-        let network = spec.network.map(|network| Network::new(&network, tensors, device)).transpose()?;
+        let output = Linear::new(&loader.wide(), TensorRole::Router, spec.bias)?;
+        let network = spec.network.map(|network| Network::new(&network, loader)).transpose()?;
         let stream_norm = match spec.input {
             RouterInput::Experts => None,
-            RouterInput::Stream { norm } => {
-                Some(Norm::load(norm, tensors, TensorRole::RouterInputNorm, device)?)
-            }
+            RouterInput::Stream { norm } => Some(Norm::load(norm, loader, TensorRole::RouterInputNorm)?),
         };
         Ok(Self { stream_norm, network, output, softcap: spec.softcap })
     }
@@ -73,14 +71,14 @@ impl<B: SliBackend> Router<B> {
 }
 
 impl<B: SliBackend> Network<B> {
-    fn new(spec: &RouterNetwork, tensors: &LayerTensors, device: &Device<B>) -> Result<Self> {
+    fn new(spec: &RouterNetwork, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{RouterDown, RouterFirst, RouterNorm, RouterPrevious, RouterSecond};
-        let linear = |role| Linear::new(tensors, role, true, Precision::F32, device);
-        let previous = spec.adds_previous.then(|| tensors.weight(RouterPrevious)).transpose()?;
+        let wide = loader.wide();
+        let linear = |role| Linear::new(&wide, role, true);
         Ok(Self {
             down: linear(RouterDown)?,
-            previous: previous.map(|weight| vector(weight, device)),
-            norm: Norm::load(spec.norm, tensors, RouterNorm, device)?,
+            previous: spec.adds_previous.then(|| loader.vector(RouterPrevious)).transpose()?,
+            norm: Norm::load(spec.norm, loader, RouterNorm)?,
             hidden: [linear(RouterFirst)?, linear(RouterSecond)?],
         })
     }

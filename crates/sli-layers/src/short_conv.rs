@@ -1,13 +1,12 @@
 //! A gated short convolution in place of attention (LFM2).
 
-use burn::tensor::{Device, Tensor, s};
+use burn::tensor::{Tensor, s};
 use sli_core::{Result, ShortConvSpec, TensorRole};
-use sli_kernels::Precision;
 
-use crate::backend::{SliBackend, table, vector};
+use crate::backend::SliBackend;
 use crate::context::ChunkContext;
 use crate::linear::Linear;
-use crate::tensors::LayerTensors;
+use crate::loader::Loader;
 
 /// in -> (b, c, x); out(c * convolution(b * x)).
 #[derive(Clone, Debug)]
@@ -23,18 +22,12 @@ impl<B: SliBackend> ShortConvLayer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn new(
-        spec: &ShortConvSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
-        let linear = |role| Linear::new(tensors, role, spec.bias, precision, device);
-        let bias = tensors.bias_if(TensorRole::ConvTaps, spec.bias)?;
+    pub(crate) fn new(spec: &ShortConvSpec, loader: &Loader<B>) -> Result<Self> {
+        let linear = |role| Linear::new(loader, role, spec.bias);
         Ok(Self {
             input: linear(TensorRole::ConvIn)?,
-            weight: table(tensors.weight(TensorRole::ConvTaps)?, device),
-            bias: bias.map(|bias| vector(bias, device)),
+            weight: loader.table(TensorRole::ConvTaps)?,
+            bias: loader.bias_if(TensorRole::ConvTaps, spec.bias)?,
             output: linear(TensorRole::ConvOut)?,
         })
     }

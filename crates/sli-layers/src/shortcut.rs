@@ -1,17 +1,16 @@
 //! What lies between the input of the experts and their output where these are a shortcut past half of the layer
 //! (LongCat-Flash).
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use sli_core::{BlockSpec, MlpSpec, Result, TensorRole};
-use sli_kernels::Precision;
 
 use crate::backend::SliBackend;
 use crate::carried::Carried;
 use crate::context::ChunkContext;
+use crate::loader::Loader;
 use crate::mixer::MixerLayer;
 use crate::mlp::Mlp;
 use crate::residual::Branch;
-use crate::tensors::LayerTensors;
 
 /// The first sublayer's MLP, and the second sublayer.
 #[derive(Clone, Debug)]
@@ -26,21 +25,16 @@ impl<B: SliBackend> Shortcut<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn load(
-        mlp: &MlpSpec,
-        spec: &BlockSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub(crate) fn load(mlp: &MlpSpec, spec: &BlockSpec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{FfnNorm, FfnOutNorm, MixerNorm, MixerOutNorm, MlpDown, MlpGate, MlpUp};
-        let later = &tensors.of_sublayer(1);
-        let gated = |tensors| Mlp::gated(mlp, tensors, [MlpGate, MlpUp, MlpDown], precision, device);
-        let branch = |roles| Branch::load(spec, roles, later, device);
-        let mixer = MixerLayer::new(&spec.mixer, later, precision, device)?;
-        let mixer = mixer.ok_or_else(|| tensors.error("it has no mixer".into()))?;
+        let tensors = loader.tensors.of_sublayer(1);
+        let later = &loader.over(&tensors);
+        let gated = |loader| Mlp::gated(mlp, loader, [MlpGate, MlpUp, MlpDown]);
+        let branch = |roles| Branch::load(spec, roles, later);
+        let mixer = MixerLayer::new(&spec.mixer, later)?;
+        let mixer = mixer.ok_or_else(|| loader.tensors.error("it has no mixer".into()))?;
         Ok(Self {
-            first: gated(tensors)?,
+            first: gated(loader)?,
             mixer: (mixer, branch([MixerNorm, MixerOutNorm])?),
             second: (gated(later)?, branch([FfnNorm, FfnOutNorm])?),
         })

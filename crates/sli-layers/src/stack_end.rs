@@ -1,16 +1,15 @@
 //! From the last layer to the final hidden state.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use sli_core::{Result, SliError, StackSpec, TensorRole};
-use sli_kernels::Precision;
 
 use crate::altup::Streams;
 use crate::backend::SliBackend;
 use crate::carried::Carried;
 use crate::hyper::HyperEnd;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::norm::Norm;
-use crate::tensors::LayerTensors;
 
 /// What follows the last layer of a stack: one hidden state from several streams, a norm, and a projection to the width
 /// of token rows, where the stack has them.
@@ -33,23 +32,18 @@ impl<B: SliBackend> StackEnd<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub fn new(
-        spec: &StackSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub fn new(spec: &StackSpec, loader: &Loader<B>) -> Result<Self> {
         let streams = spec.embedding.streams;
         let streams = streams.map(|streams| {
             Ok::<_, SliError>(match streams {
                 sli_core::Streams::Projected { count } => {
-                    Merger::Mean(Streams::load(count, TensorRole::StreamOut, tensors, device)?)
+                    Merger::Mean(Streams::load(count, TensorRole::StreamOut, loader)?)
                 }
-                sli_core::Streams::Copied(hyper) => Merger::Weighed(HyperEnd::load(&hyper, tensors, device)?),
+                sli_core::Streams::Copied(hyper) => Merger::Weighed(HyperEnd::load(&hyper, loader)?),
             })
         });
-        let norm = spec.final_norm.map(|norm| Norm::load(norm, tensors, TensorRole::FinalNorm, device));
-        let project = |_| Linear::new(tensors, TensorRole::FinalProjection, false, precision, device);
+        let norm = spec.final_norm.map(|norm| Norm::load(norm, loader, TensorRole::FinalNorm));
+        let project = |_| Linear::new(loader, TensorRole::FinalProjection, false);
         Ok(Self {
             streams: streams.transpose()?,
             norm: norm.transpose()?,

@@ -1,10 +1,10 @@
 //! What is moved and stretched by learned vectors.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use sli_core::{Result, TensorRole};
 
-use crate::backend::{SliBackend, vector};
-use crate::tensors::LayerTensors;
+use crate::backend::SliBackend;
+use crate::loader::Loader;
 
 /// x -> (x + bias) * weight.
 #[derive(Clone, Debug)]
@@ -18,9 +18,8 @@ impl<B: SliBackend> Stretch<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn load(role: TensorRole, tensors: &LayerTensors, device: &Device<B>) -> Result<Self> {
-        let weight = vector(tensors.get(role.weight())?, device);
-        Ok(Self { weight, bias: vector(tensors.get(role.bias())?, device) })
+    pub(crate) fn load(role: TensorRole, loader: &Loader<B>) -> Result<Self> {
+        Ok(Self { weight: loader.vector(role)?, bias: loader.bias(role)? })
     }
 
     /// [tokens, width] -> the same shape.

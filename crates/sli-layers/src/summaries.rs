@@ -1,15 +1,14 @@
 //! Summaries of runs of tokens, and which of them a query sees (DeepSeek-AI 2026).
 
-use burn::tensor::{Device, Tensor, activation, s};
+use burn::tensor::{Tensor, activation, s};
 use sli_core::{NormSpec, Result, RopeSpec, Summaries, SummaryIndexer, TensorRole};
-use sli_kernels::Precision;
 
-use crate::backend::{SliBackend, table};
+use crate::backend::SliBackend;
 use crate::context::ChunkContext;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::norm::Norm;
 use crate::rope::RopeTable;
-use crate::tensors::LayerTensors;
 
 /// Scores that are held at once.
 const SCORES: usize = 1 << 22;
@@ -36,16 +35,14 @@ impl<B: SliBackend> Summarizer<B> {
         (spec, width): (&Summaries, usize),
         (norm, rope): (NormSpec, &RopeSpec),
         [value, weight, places, norm_role]: [TensorRole; 4],
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
+        loader: &Loader<B>,
     ) -> Result<Self> {
-        let linear = |role| Linear::new(tensors, role, false, precision, device);
+        let linear = |role| Linear::new(loader, role, false);
         Ok(Self {
             value: linear(value)?,
             weight: linear(weight)?,
-            places: table(tensors.weight(places)?, device).swap_dims(0, 1).unsqueeze_dim(0),
-            norm: Norm::load(norm, tensors, norm_role, device)?,
+            places: loader.table(places)?.swap_dims(0, 1).unsqueeze_dim(0),
+            norm: Norm::load(norm, loader, norm_role)?,
             rope: rope.clone(),
             spec: *spec,
             width,
@@ -123,20 +120,18 @@ impl<B: SliBackend> SummaryChooser<B> {
         spec: &SummaryIndexer,
         summaries: &Summaries,
         placed: (NormSpec, &RopeSpec),
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
+        loader: &Loader<B>,
     ) -> Result<Self> {
         use TensorRole::{
             IndexQuery, IndexSummaryNorm, IndexSummaryPlaces, IndexSummaryValue, IndexSummaryWeight,
             IndexWeights,
         };
         let roles = [IndexSummaryValue, IndexSummaryWeight, IndexSummaryPlaces, IndexSummaryNorm];
-        let linear = |role| Linear::new(tensors, role, false, precision, device);
+        let linear = |role| Linear::new(loader, role, false);
         Ok(Self {
             query: linear(IndexQuery)?,
             weights: linear(IndexWeights)?,
-            keys: Summarizer::new((summaries, spec.head_dim), placed, roles, tensors, precision, device)?,
+            keys: Summarizer::new((summaries, spec.head_dim), placed, roles, loader)?,
             spec: *spec,
             rate: summaries.rate(),
         })

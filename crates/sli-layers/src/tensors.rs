@@ -2,27 +2,20 @@
 
 use std::collections::HashMap;
 
-use sli_core::{HostTensor, LinearInputs, Result, SliError, TensorKey, TensorRole};
+use sli_core::{HostTensor, Result, SliError, TensorKey, TensorRole};
 
 /// The loaded tensors of a layer, in the shapes that [`sli_core::BlockSpec::needs`] asks for.
 #[derive(Debug, Default)]
 pub struct LayerTensors {
     /// Index of the layer, for messages.
     pub layer: usize,
-    /// How the inputs of linear layers with these weights are rounded.
-    pub(crate) linear_inputs: LinearInputs,
     tensors: HashMap<TensorKey, HostTensor>,
 }
 
 impl LayerTensors {
     /// The tensors of layer `layer`.
     pub fn new(layer: usize, tensors: impl IntoIterator<Item = (TensorKey, HostTensor)>) -> Self {
-        Self { layer, linear_inputs: LinearInputs::Exact, tensors: tensors.into_iter().collect() }
-    }
-
-    /// The same for linear layers whose inputs are rounded like this.
-    pub fn with_linear_inputs(self, linear_inputs: LinearInputs) -> Self {
-        Self { linear_inputs, ..self }
+        Self { layer, tensors: tensors.into_iter().collect() }
     }
 
     /// A tensor that the spec needs.
@@ -53,7 +46,6 @@ impl LayerTensors {
     pub(crate) fn of_sublayer(&self, sublayer: u8) -> Self {
         let own = self.tensors.iter().filter(|(key, _)| key.sublayer == sublayer);
         Self::new(self.layer, own.map(|(key, tensor)| (key.in_sublayer(0), tensor.clone())))
-            .with_linear_inputs(self.linear_inputs)
     }
 
     /// An error that names this layer.

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use sli_core::{MixShare, Result, TensorRole};
 
 use crate::backend::SliBackend;
-use crate::tensors::LayerTensors;
+use crate::loader::Loader;
 
 /// share * x + (1 - share) * the token before, which is zero at the start of a sample: a convolution over two tokens.
 #[derive(Clone, Debug)]
@@ -18,19 +18,14 @@ impl<B: SliBackend> TokenShift<B> {
     ///
     /// # Errors
     /// When it was not loaded.
-    pub(crate) fn load(
-        role: TensorRole,
-        share: MixShare,
-        tensors: &LayerTensors,
-        device: &Device<B>,
-    ) -> Result<Self> {
-        let shares = tensors.weight(role)?.to_f32();
+    pub(crate) fn load(role: TensorRole, share: MixShare, loader: &Loader<B>) -> Result<Self> {
+        let shares = loader.values(role)?;
         let taps = shares.iter().flat_map(|stored| match share {
             MixShare::Own => [1.0 - stored, *stored],
             MixShare::Previous => [*stored, 1.0 - stored],
         });
         let taps = TensorData::new(taps.collect::<Vec<f32>>(), [shares.len(), 2]);
-        Ok(Self { taps: Tensor::from_data(taps, device) })
+        Ok(Self { taps: Tensor::from_data(taps, loader.device) })
     }
 
     /// The token before and nothing else.

@@ -2,13 +2,13 @@
 
 use burn::tensor::{Device, Tensor, s};
 use sli_core::{DynamicMixSpec, MixShare, Result, TensorRole, Wkv4Spec, Wkv5Spec};
-use sli_kernels::{Activation, Precision, StateRule};
+use sli_kernels::{Activation, StateRule};
 
-use crate::backend::{SliBackend, StateInputs, vector};
+use crate::backend::{SliBackend, StateInputs};
 use crate::context::ChunkContext;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::norm::Norm;
-use crate::tensors::LayerTensors;
 use crate::token_shift::TokenShift;
 
 /// out(sigmoid(r) * wkv(k, v)).
@@ -31,15 +31,10 @@ struct Shifted<B: SliBackend> {
 }
 
 impl<B: SliBackend> Shifted<B> {
-    fn load(
-        [shift, linear]: [TensorRole; 2],
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    fn load([shift, linear]: [TensorRole; 2], loader: &Loader<B>) -> Result<Self> {
         Ok(Self {
-            shift: TokenShift::load(shift, MixShare::Own, tensors, device)?,
-            linear: Linear::new(tensors, linear, false, precision, device)?,
+            shift: TokenShift::load(shift, MixShare::Own, loader)?,
+            linear: Linear::new(loader, linear, false)?,
         })
     }
 
@@ -53,21 +48,16 @@ impl<B: SliBackend> Wkv4Layer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn new(
-        _: &Wkv4Spec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub(crate) fn new(_: &Wkv4Spec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{ShiftK, ShiftR, ShiftV, WkvBonus, WkvDecay, WkvK, WkvOut, WkvR, WkvV};
-        let shifted = |roles| Shifted::load(roles, tensors, precision, device);
+        let shifted = |roles| Shifted::load(roles, loader);
         Ok(Self {
             read: shifted([ShiftR, WkvR])?,
             key: shifted([ShiftK, WkvK])?,
             value: shifted([ShiftV, WkvV])?,
-            decay: vector(tensors.weight(WkvDecay)?, device).exp(),
-            bonus: vector(tensors.weight(WkvBonus)?, device),
-            output: Linear::new(tensors, WkvOut, false, precision, device)?,
+            decay: loader.vector(WkvDecay)?.exp(),
+            bonus: loader.vector(WkvBonus)?,
+            output: Linear::new(loader, WkvOut, false)?,
         })
     }
 
@@ -122,21 +112,14 @@ impl<B: SliBackend> Wkv5Layer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn new(
-        spec: &Wkv5Spec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub(crate) fn new(spec: &Wkv5Spec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{ShiftG, ShiftK, ShiftR, ShiftV};
         use TensorRole::{WkvBonus, WkvDecay, WkvG, WkvK, WkvNorm, WkvOut, WkvR, WkvV};
-        let linear = |role| Linear::new(tensors, role, false, precision, device);
+        let linear = |role| Linear::new(loader, role, false);
         let mixture = match spec.dynamic {
-            Some(dynamic) => {
-                Mixture::Dynamic(Box::new(DynamicMixture::load(dynamic, tensors, precision, device)?))
-            }
+            Some(dynamic) => Mixture::Dynamic(Box::new(DynamicMixture::load(dynamic, loader)?)),
             None => {
-                let shift = |role| TokenShift::load(role, MixShare::Own, tensors, device);
+                let shift = |role| TokenShift::load(role, MixShare::Own, loader);
                 Mixture::Fixed([shift(ShiftR)?, shift(ShiftK)?, shift(ShiftV)?, shift(ShiftG)?])
             }
         };
@@ -147,9 +130,9 @@ impl<B: SliBackend> Wkv5Layer<B> {
             key: linear(WkvK)?,
             value: linear(WkvV)?,
             gate: linear(WkvG)?,
-            decay: vector(tensors.weight(WkvDecay)?, device).reshape([1, width]),
-            bonus: vector(tensors.weight(WkvBonus)?, device),
-            norm: Norm::load(spec.norm, tensors, WkvNorm, device)?.over(spec.head_dim),
+            decay: loader.vector(WkvDecay)?.reshape([1, width]),
+            bonus: loader.vector(WkvBonus)?,
+            norm: Norm::load(spec.norm, loader, WkvNorm)?.over(spec.head_dim),
             output: linear(WkvOut)?,
             spec: *spec,
         })
@@ -181,22 +164,16 @@ impl<B: SliBackend> Wkv5Layer<B> {
 }
 
 impl<B: SliBackend> DynamicMixture<B> {
-    fn load(
-        spec: DynamicMixSpec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    fn load(spec: DynamicMixSpec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::{MixDown, MixUp, ShiftFirst, ShiftG, ShiftK, ShiftR, ShiftV, ShiftW};
         use TensorRole::{WkvDecayDown, WkvDecayUp};
-        let linear = |role| Linear::new(tensors, role, false, precision, device);
+        let linear = |role| Linear::new(loader, role, false);
         let uses = [ShiftW, ShiftK, ShiftV, ShiftR, ShiftG].into_iter().zip(0..);
-        let uses =
-            uses.map(|(share, index)| Ok((vector(tensors.weight(share)?, device), linear(MixUp(index))?)));
-        let first = TokenShift::load(ShiftFirst, MixShare::Previous, tensors, device)?;
+        let uses = uses.map(|(share, index)| Ok((loader.vector(share)?, linear(MixUp(index))?)));
+        let first = TokenShift::load(ShiftFirst, MixShare::Previous, loader)?;
         Ok(Self {
             spec,
-            previous: TokenShift::whole(tensors.weight(ShiftFirst)?.len(), device),
+            previous: TokenShift::whole(loader.tensors.weight(ShiftFirst)?.len(), loader.device),
             first,
             down: linear(MixDown)?,
             uses: uses.collect::<Result<_>>()?,
@@ -259,15 +236,9 @@ impl<B: SliBackend> Narrowed<B> {
         [down, up]: [TensorRole; 2],
         activation: Activation,
         bias: bool,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
+        loader: &Loader<B>,
     ) -> Result<Self> {
-        Ok(Self {
-            down: Linear::new(tensors, down, false, precision, device)?,
-            activation,
-            up: Linear::new(tensors, up, bias, precision, device)?,
-        })
+        Ok(Self { down: Linear::new(loader, down, false)?, activation, up: Linear::new(loader, up, bias)? })
     }
 
     /// [tokens, in] -> [tokens, out].

@@ -1,15 +1,15 @@
 //! The time mixing of RWKV-7 (Peng et al. 2025).
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use sli_core::{MixShare, Result, TensorRole, Wkv7Spec};
-use sli_kernels::{Activation, Precision, StateRule};
+use sli_kernels::{Activation, StateRule};
 
-use crate::backend::{SliBackend, StateInputs, vector};
+use crate::backend::{SliBackend, StateInputs};
 use crate::carried::Carried;
 use crate::context::ChunkContext;
 use crate::linear::Linear;
+use crate::loader::Loader;
 use crate::norm::Norm;
-use crate::tensors::LayerTensors;
 use crate::token_shift::TokenShift;
 use crate::wkv::{Narrowed, own_values, unit_heads};
 
@@ -48,18 +48,11 @@ impl<B: SliBackend> Wkv7Layer<B> {
     ///
     /// # Errors
     /// When a tensor was not loaded.
-    pub(crate) fn new(
-        spec: &Wkv7Spec,
-        tensors: &LayerTensors,
-        precision: Precision,
-        device: &Device<B>,
-    ) -> Result<Self> {
+    pub(crate) fn new(spec: &Wkv7Spec, loader: &Loader<B>) -> Result<Self> {
         use TensorRole::*;
-        let linear = |role| Linear::new(tensors, role, false, precision, device);
-        let shift = |role| TokenShift::load(role, MixShare::Previous, tensors, device);
-        let narrowed =
-            |roles, activation, bias| Narrowed::load(roles, activation, bias, tensors, precision, device);
-        let row = |role| Ok::<_, sli_core::SliError>(vector(tensors.weight(role)?, device));
+        let linear = |role| Linear::new(loader, role, false);
+        let shift = |role| TokenShift::load(role, MixShare::Previous, loader);
+        let narrowed = |roles, activation, bias| Narrowed::load(roles, activation, bias, loader);
         let first_values = match spec.value_rank {
             Some(_) => Some(narrowed([WkvFirstDown, WkvFirstUp], Activation::Identity, true)?),
             None => None,
@@ -80,11 +73,11 @@ impl<B: SliBackend> Wkv7Layer<B> {
             erase: narrowed([WkvEraseDown, WkvEraseUp], Activation::Identity, true)?,
             gate: narrowed([WkvGateDown, WkvGateUp], Activation::Sigmoid, false)?,
             first_values,
-            erased_key: row(WkvErasedKey)?,
-            kept_key: row(WkvKeptKey)?,
-            unit: unit_heads(spec.head_dim, device),
-            bonus: row(WkvBonus)?,
-            norm: Norm::load(spec.norm, tensors, WkvNorm, device)?.over(spec.head_dim),
+            erased_key: loader.vector(WkvErasedKey)?,
+            kept_key: loader.vector(WkvKeptKey)?,
+            unit: unit_heads(spec.head_dim, loader.device),
+            bonus: loader.vector(WkvBonus)?,
+            norm: Norm::load(spec.norm, loader, WkvNorm)?.over(spec.head_dim),
             output: linear(WkvOut)?,
             spec: *spec,
         })
