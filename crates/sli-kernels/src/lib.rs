@@ -65,7 +65,7 @@ mod testing;
 mod wkv;
 
 pub use activation::{Activation, activate, gated_activation};
-pub use attention::{Attention, Bias, Mask, attention};
+pub use attention::{Attention, Bias, Disentangled, Mask, attention};
 pub use chosen::{ChosenKeys, chosen_attention};
 pub use conv::causal_conv1d;
 pub use delta::{DeltaRule, DeltaTokens, delta_rule};

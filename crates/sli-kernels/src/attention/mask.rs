@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::Disentangled;
+
 /// Which keys a query sees. i is the position of the query within its sample, j that of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mask {
@@ -90,6 +92,8 @@ pub enum Bias<'a> {
         /// The distance `j - i` that the table begins with.
         first: isize,
     },
+    /// Not after but before the scale: what depends on the distance and on the query or the key.
+    Disentangled(Disentangled<'a>),
     /// A value for each head and key, `table[h * span + j]`, whatever the query.
     Key {
         /// `[heads, span]`.

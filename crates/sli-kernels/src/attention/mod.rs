@@ -4,13 +4,16 @@
 //! Keys and values are packed once. Each task then takes up to 64 queries of one head, which lie across the lanes of
 //! vectors, so that maxima and sums over keys need no step across lanes.
 
+mod disentangled;
 mod mask;
 mod operands;
 mod tile;
 
+pub use disentangled::Disentangled;
 pub use mask::{Bias, Mask};
 use rayon::prelude::*;
 
+use crate::attention::disentangled::Terms;
 use crate::attention::operands::Operands;
 use crate::attention::tile::QueryTile;
 use crate::isa::isa;
@@ -95,6 +98,10 @@ pub fn attention(
     let isa = isa();
     let geometry = Geometry::of(isa, precision);
     let operands = Operands::pack(a, isa, precision, geometry, key, value, key_offsets);
+    let terms = match a.bias {
+        Bias::Disentangled(of) => Some(Terms::pack(a, isa, precision, geometry, of)),
+        _ => None,
+    };
     let out = SharedMut::new(out);
     let panel = geometry.panel();
     let tiles: Vec<(usize, usize)> = query_offsets
@@ -109,6 +116,7 @@ pub fn attention(
             precision,
             attention: a,
             operands: &operands,
+            terms: terms.as_ref(),
             query,
             sample,
             head,
@@ -155,6 +163,10 @@ fn check(
         Bias::None => {}
         Bias::Alibi { slopes, .. } => {
             assert_eq!(slopes.len(), num_heads, "attention: one slope for each head")
+        }
+        Bias::Disentangled(of) => {
+            assert_eq!(query_offsets, key_offsets, "attention: distances between a sample and another one");
+            of.check(a, longest);
         }
         Bias::Key { table, span } => {
             let longest = key_offsets.windows(2).map(|rows| rows[1] - rows[0]).max().unwrap_or(0);

@@ -1,5 +1,7 @@
 //! Keys and values of all samples in units.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::Attention;
@@ -106,17 +108,13 @@ impl ProductKernel for Pack<'_> {
     #[inline(always)]
     fn run<A: Arithmetic>(self, a: A) {
         let Sample { first_row, rows, .. } = self.sample;
-        let key_rows = PlainRows { values: self.key, columns: self.a.num_kv_heads * self.a.head_dim };
+        let (width, all) = (self.a.head_dim, self.a.num_kv_heads * self.a.head_dim);
         let keys = self.sample.keys + self.head * self.sample.key_stride;
-        let column = self.head * self.a.head_dim;
-        let columns = column..column + self.a.head_dim;
-        for row in (0..rows).step_by(GROUP) {
-            let (from, count) = (first_row + row, GROUP.min(rows - row));
-            // SAFETY: the place belongs to this sample, head and group alone, and has the lines of 24 rows.
-            unsafe {
-                let out = self.keys.at(keys + row * self.head_lines * LINE);
-                pack_rows(a, &key_rows, from..from + count, columns.clone(), out, LINE, GROUP * LINE, 0);
-            }
+        let own = first_row..first_row + rows;
+        // SAFETY: the place belongs to this sample and head alone, and has the lines of all its groups.
+        unsafe {
+            let out = self.keys.at(keys);
+            pack_groups(a, self.key, all, own, self.head * width, width, self.head_lines, out);
         }
         let stride = self.a.value_dim.next_multiple_of(GROUP);
         let mut at = self.sample.values + self.head * self.sample.value_stride;
@@ -124,6 +122,32 @@ impl ProductKernel for Pack<'_> {
             // SAFETY: units of this sample and head alone, as many as there are rows, each `stride` long.
             unsafe { self.pack_unit(a, row, self.values.at(at)) };
             at += stride;
+        }
+    }
+}
+
+/// The `width` values from `column` on of these rows of `values`, which are `stride` apart, in groups of 24 rows: each
+/// `[line of head_lines][24][16]`.
+/// # Safety
+/// As many groups can be written at `out`.
+#[inline(always)]
+pub(super) unsafe fn pack_groups<A: Arithmetic>(
+    a: A,
+    values: &[f32],
+    stride: usize,
+    rows: Range<usize>,
+    column: usize,
+    width: usize,
+    head_lines: usize,
+    out: *mut f32,
+) {
+    let all = PlainRows { values, columns: stride };
+    for row in rows.clone().step_by(GROUP) {
+        let group = row..rows.end.min(row + GROUP);
+        // SAFETY: the caller vouches for the group.
+        unsafe {
+            let out = out.add((row - rows.start) * head_lines * LINE);
+            pack_rows(a, &all, group, column..column + width, out, LINE, GROUP * LINE, 0);
         }
     }
 }

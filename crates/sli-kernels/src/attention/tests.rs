@@ -23,7 +23,18 @@ fn reference(
                 let mut weights = Vec::new();
                 for j in 0..keys[1] - keys[0] {
                     let k = &key[((keys[0] + j) * num_kv_heads + kv) * head_dim..][..head_dim];
-                    let dot: f64 = q.iter().zip(k).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum();
+                    let product = |x: &[f32], y: &[f32]| -> f64 {
+                        x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum()
+                    };
+                    let mut dot = product(q, k);
+                    if let Bias::Disentangled(of) = a.bias {
+                        let row = of.row_of[of.row_of.len() / 2 + i - j] as usize;
+                        let of_head = |rows: &'_ [f32]| {
+                            rows[(row * num_heads + head) * head_dim..][..head_dim].to_vec()
+                        };
+                        dot += of.keys.map_or(0.0, |rows| product(q, &of_head(rows)));
+                        dot += of.queries.map_or(0.0, |rows| product(&of_head(rows), k));
+                    }
                     let mut score = dot * f64::from(a.scale);
                     if let Some(cap) = a.softcap {
                         score = f64::from(cap) * (score / f64::from(cap)).tanh();
@@ -31,7 +42,7 @@ fn reference(
                     score *= f64::from(a.sharpness.map_or(1.0, |sharpness| sharpness[i]));
                     let (x, y) = (i as i64, j as i64);
                     score += f64::from(match a.bias {
-                        Bias::None => 0.0,
+                        Bias::None | Bias::Disentangled(_) => 0.0,
                         Bias::Alibi { slopes, symmetric: true } => -slopes[head] * (x - y).abs() as f32,
                         Bias::Alibi { slopes, symmetric: false } => slopes[head] * (y - x) as f32,
                         Bias::Key { table, span } => table[head * span + j],
@@ -174,6 +185,31 @@ fn biases_caps_and_sinks_agree_with_the_definition() {
         &[0, 3],
         &[0, 0],
     );
+}
+
+#[test]
+fn terms_by_distance_agree_with_the_definition() {
+    let offsets = [0, 1, 1, 30, 130, 430];
+    let (span, heads, head_dim) = (300, 2, 16);
+    let rows = |seed| -> Vec<f32> {
+        let values = Random::new(seed).values(200 * heads * head_dim);
+        values.iter().map(|x| bf16::from_f32(*x).to_f32()).collect()
+    };
+    let (keys, queries) = (rows(8), rows(9));
+    let distances = 1 - span..span;
+    // A row for each distance up to some, and rows for several distances, some of which are left out.
+    let clamped: Vec<u32> = distances.clone().map(|d: i32| d.clamp(-100, 99).abs_diff(-100)).collect();
+    let shared: Vec<u32> = distances.map(|d| (d / 7).abs_diff(-43) * 2).collect();
+    for row_of in [&clamped[..], &shared] {
+        for (keys, queries) in
+            [(Some(&keys[..]), None), (None, Some(&queries[..])), (Some(&keys), Some(&queries))]
+        {
+            for mask in [Mask::Bidirectional, Mask::BidirectionalWindow(40)] {
+                let bias = Bias::Disentangled(Disentangled { keys, queries, row_of });
+                compare(&Attention { mask, bias, ..plain(heads, heads, head_dim, 24) }, &offsets, &offsets);
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One task of attention: a tile of queries of one head against all keys they see.
 
+use super::disentangled::Terms;
 use super::operands::Operands;
 use super::{Attention, Bias};
 use crate::isa::Isa;
@@ -23,6 +24,8 @@ pub(super) struct QueryTile<'a> {
     pub(super) precision: Precision,
     pub(super) attention: &'a Attention<'a>,
     pub(super) operands: &'a Operands,
+    /// What is added to scores by distance.
+    pub(super) terms: Option<&'a Terms<'a>>,
     pub(super) query: &'a [f32],
     pub(super) sample: usize,
     pub(super) head: usize,
@@ -62,11 +65,13 @@ impl ProductKernel for QueryTile<'_> {
         let keys = self.operands.keys(self.sample, kv_head);
         let values = self.operands.values(self.sample, kv_head);
 
-        let lengths = [head_lines * LINE * lanes, BLOCK * lanes, (value_stride + LINE) * lanes];
+        let own = self.first..self.first + self.rows;
+        let by_distance = self.terms.map_or(0, |terms| terms.scratch(own.clone(), self.keys, lanes));
+        let lengths = [head_lines * LINE * lanes, BLOCK * lanes, (value_stride + LINE) * lanes, by_distance];
         let mut scratch = Scratch::take(lengths.iter().sum());
         let (queries, rest) = scratch.as_mut_slice().split_at_mut(lengths[0]);
-        let (scores, sums) = rest.split_at_mut(lengths[1]);
-        let sums = &mut sums[..lengths[2]];
+        let (scores, rest) = rest.split_at_mut(lengths[1]);
+        let (sums, rest) = rest.split_at_mut(lengths[2]);
         sums.fill(0.0);
         let (from, stride) = (self.row * num_heads + self.head, num_heads * head_dim);
         // SAFETY: `queries` has all lines of `lanes` lanes.
@@ -75,18 +80,26 @@ impl ProductKernel for QueryTile<'_> {
             pack_activations(a, x, from * head_dim, stride, self.rows, head_dim, lanes, out);
         }
 
+        let mut terms = self.terms.map(|terms| {
+            let (how, x) = ((self.isa, self.precision), (queries.as_ptr(), lanes));
+            // SAFETY: the queries have just been packed, and the scratch is as long.
+            unsafe { terms.tile(how, self.head, own, self.keys, x, &mut rest[..by_distance]) }
+        });
+
         let mut state = self.lanes(lanes, sinks.map(|sinks| sinks[self.head]));
         let begin = mask.begin(self.first, self.keys) / ALIGNMENT * ALIGNMENT;
         let end = mask.visible(self.first + self.rows - 1, self.keys).end;
         for block in (begin..end).step_by(BLOCK) {
             let count = BLOCK.min(end - block);
             for group in (0..count).step_by(GROUP) {
+                let rows = GROUP.min(count - group);
+                let w = keys[(block + group) * head_lines * LINE..].as_ptr();
                 let tile = Tile {
                     lanes,
-                    rows: GROUP.min(count - group),
+                    rows,
                     lines: head_lines,
                     x: queries.as_ptr(),
-                    w: keys[(block + group) * head_lines * LINE..].as_ptr(),
+                    w,
                     layout: Layout::Grouped,
                     out: scores[group * lanes..].as_mut_ptr(),
                     stride: lanes,
@@ -95,6 +108,11 @@ impl ProductKernel for QueryTile<'_> {
                 };
                 // SAFETY: the group of keys is whole, and the scores of a block are whole groups.
                 unsafe { tile.run(self.isa, self.precision) };
+                if let Some(terms) = &mut terms {
+                    let at = block + group;
+                    // SAFETY: the same group.
+                    unsafe { terms.add(at..at + rows, w, &mut scores[group * lanes..]) };
+                }
             }
             self.softmax(a, block, count, lanes, scores, &mut state);
             let tile = Tile {
@@ -240,7 +258,8 @@ impl QueryTile<'_> {
                     score = s.mul(score, s.load(&state.sharpness[lane..]));
                 }
                 match bias {
-                    Bias::None => {}
+                    // Terms by distance have been added before.
+                    Bias::None | Bias::Disentangled(_) => {}
                     Bias::Alibi { slopes, symmetric } => {
                         let distance = s.sub(s.splat(j as f32), s.load(&state.position[lane..]));
                         let distance =

@@ -5,7 +5,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, s};
 use half::bf16;
 use sli_core::NormSpec;
-use sli_kernels::{Activation, Attention, Bias, ChosenKeys, Mask, Precision};
+use sli_kernels::{Activation, Attention, Bias, ChosenKeys, Disentangled, Mask, Precision};
 
 use crate::backend::into_f32;
 use crate::rope::RopeTable;
@@ -81,7 +81,12 @@ fn sample_attention<B: Backend>(
     let k = heads_first(rounded(key, precision), attention.num_kv_heads, attention.head_dim, shared_by);
     let v = heads_first(rounded(value, precision), attention.num_kv_heads, attention.value_dim, shared_by);
 
-    let mut scores = q.matmul(k.swap_dims(1, 2)) * attention.scale; // [heads, queries, keys]
+    let mut scores = q.clone().matmul(k.clone().swap_dims(1, 2)); // [heads, queries, keys]
+    if let Bias::Disentangled(of) = attention.bias {
+        let shape = [attention.num_heads, attention.head_dim];
+        scores = scores + terms_by_distance(of, shape, q, k, precision);
+    }
+    let mut scores = scores * attention.scale;
     if let Some(cap) = attention.softcap {
         scores = (scores / cap).tanh() * cap;
     }
@@ -98,6 +103,39 @@ fn sample_attention<B: Backend>(
     let (weights, sum) = softmax_with_sinks(scores, attention.sinks);
     let out = rounded(weights, precision).matmul(v) / sum; // [heads, queries, value_dim]
     out.swap_dims(0, 1).reshape([queries, attention.num_heads * attention.value_dim])
+}
+
+/// What queries and keys of a sample, [heads, tokens, head_dim], have with the rows of their distances:
+/// [heads, tokens, tokens].
+fn terms_by_distance<B: Backend>(
+    of: Disentangled<'_>,
+    [heads, head_dim]: [usize; 2],
+    query: Tensor<B, 3>,
+    key: Tensor<B, 3>,
+    precision: Precision,
+) -> Tensor<B, 3> {
+    let (device, tokens) = (query.device(), query.dims()[1]);
+    let row = |i: usize, j: usize| of.row_of[of.row_of.len() / 2 + i - j] as i32;
+    let index = |row: &dyn Fn(usize, usize) -> i32| {
+        let rows: Vec<i32> = (0..tokens).flat_map(|i| (0..tokens).map(move |j| row(i, j))).collect();
+        let rows = Tensor::<B, 3, Int>::from_data(TensorData::new(rows, [1, tokens, tokens]), &device);
+        rows.repeat_dim(0, heads)
+    };
+    // [heads, tokens, rows]
+    let met = |x: Tensor<B, 3>, rows: &[f32]| {
+        let rows = TensorData::new(rows.to_vec(), [rows.len() / (heads * head_dim), heads, head_dim]);
+        let rows = rounded(Tensor::<B, 3>::from_data(rows, &device), precision);
+        x.matmul(rows.swap_dims(0, 1).swap_dims(1, 2))
+    };
+    let mut sum = Tensor::zeros([heads, tokens, tokens], &device);
+    if let Some(rows) = of.keys {
+        sum = sum + met(query, rows).gather(2, index(&row));
+    }
+    if let Some(rows) = of.queries {
+        let by_key = met(key, rows).gather(2, index(&|j, i| row(i, j)));
+        sum = sum + by_key.swap_dims(1, 2);
+    }
+    sum
 }
 
 /// Attention of each sample with all keys but the chosen ones hidden.
@@ -198,13 +236,13 @@ fn bias_table<B: Backend>(
     device: &Device<B>,
 ) -> Option<Tensor<B, 3>> {
     let value = |head: usize, i: isize, j: isize| match (a.bias, j - i) {
-        (Bias::None, _) => 0.0,
+        (Bias::None | Bias::Disentangled(_), _) => 0.0,
         (Bias::Alibi { slopes, symmetric: false }, distance) => slopes[head] * distance as f32,
         (Bias::Alibi { slopes, symmetric: true }, distance) => -slopes[head] * distance.unsigned_abs() as f32,
         (Bias::Distance { table, span, first }, distance) => table[head * span + (distance - first) as usize],
         (Bias::Key { table, span }, _) => table[head * span + j as usize],
     };
-    if matches!(a.bias, Bias::None) {
+    if matches!(a.bias, Bias::None | Bias::Disentangled(_)) {
         return None;
     }
     let mut values = Vec::with_capacity(a.num_heads * queries * keys);
