@@ -3,7 +3,8 @@
 //! - [`spec`]: [`ModelSpec`] and its sum types; the mathematics of a model, layer by layer.
 //! - [`role`]: [`TensorRole`], the global vocabulary of weights; which of them a spec needs, and in which shapes, is
 //!   said by the `needs` of its parts.
-//! - [`weight_map`]: [`WeightMap`], where each weight lies in a checkpoint and how its layout is undone at load time.
+//! - [`weight_map`]: [`WeightMap`], where each weight lies in a checkpoint; [`load_op`]: [`LoadOp`], how its layout is undone at
+//!   load time.
 //! - [`tensor`]: [`HostTensor`], shared bytes with a dtype and a shape.
 //! - [`scales`]: what the elements of matrices in 8 bits or fewer are multiplied by.
 //! - [`activation`]: what is kept of a chunk of samples between two layers, and the store that keeps it.
@@ -22,6 +23,7 @@
 
 pub mod activation;
 pub mod error;
+pub mod load_op;
 mod needs;
 pub mod role;
 pub mod scales;
@@ -32,9 +34,10 @@ pub mod weight_map;
 
 pub use activation::{ActivationStore, Carry, ChunkState, Generation, Position, Rows};
 pub use error::{Result, SliError, WeightError};
+pub use load_op::LoadOp;
 pub use role::{Group, Part, TensorKey, TensorNeed, TensorRole};
 pub use scales::{MXFP4_GROUP, Scales, TERNARY_ROWS, WeightFormat};
 pub use size::ByteSize;
 pub use spec::*;
 pub use tensor::{Dtype, HostTensor, TensorSource, f8_e8m0_to_f32};
-pub use weight_map::{LoadOp, Place, Residency, StackMap, WeightMap, WeightSource};
+pub use weight_map::{Place, Residency, StackMap, WeightMap, WeightSource};

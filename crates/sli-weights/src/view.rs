@@ -67,6 +67,16 @@ impl View {
                 let offset = self.axes.remove(axis)[0];
                 self.shift(offset);
             }
+            LoadOp::JoinLast { size } => {
+                let [_, .., before, last] = self.axes.as_mut_slice() else {
+                    return Err(format!("a last axis of {size} in a tensor of shape {:?}", self.shape()));
+                };
+                if last.len() != size {
+                    return Err(format!("a last axis of {size} in a tensor of shape {:?}", self.shape()));
+                }
+                *before = before.iter().flat_map(|start| last.iter().map(move |step| start + step)).collect();
+                self.axes.pop();
+            }
             LoadOp::UnpermuteRope { head_dim, rotary_dim } => {
                 let fits = head_dim > 0 && first.is_multiple_of(head_dim);
                 if !fits || rotary_dim > head_dim || !rotary_dim.is_multiple_of(2) {

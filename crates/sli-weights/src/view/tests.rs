@@ -52,6 +52,12 @@ impl Naive {
                 assert_eq!(shape.remove(axis), 1);
                 Self { shape, values: self.values.clone() }
             }
+            LoadOp::JoinLast { size } => {
+                let mut shape = self.shape.clone();
+                assert_eq!(shape.pop(), Some(size));
+                *shape.last_mut().unwrap() *= size;
+                Self { shape, values: self.values.clone() }
+            }
             LoadOp::UnpermuteRope { head_dim, rotary_dim } => {
                 let mut order = Vec::new();
                 for head in (0..self.shape[0]).step_by(head_dim) {
@@ -114,8 +120,8 @@ fn gathered(view: &View, stored: &[usize]) -> Vec<u32> {
 #[test]
 fn every_chain_of_steps_agrees_with_the_steps_one_by_one() {
     use LoadOp::{
-        AddOne, DropAxis, ExpertRows, JoinColumns, JoinRopeHalves, LastFirst, SelectExpert, TakeRows,
-        Transpose, UnpermuteRope,
+        AddOne, DropAxis, ExpertRows, JoinColumns, JoinLast, JoinRopeHalves, LastFirst, SelectExpert,
+        TakeRows, Transpose, UnpermuteRope,
     };
     let rope = UnpermuteRope { head_dim: 8, rotary_dim: 4 };
     let slice = TakeRows { groups: 1, block: 48, start: 16 };
@@ -125,7 +131,7 @@ fn every_chain_of_steps_agrees_with_the_steps_one_by_one() {
     type Chain<'a> = (&'a [usize], &'a [(LoadOp, usize)]);
     let last_first =
         [(LastFirst { block: 12, last: 4 }, 24), (UnpermuteRope { head_dim: 12, rotary_dim: 4 }, 24)];
-    let chains: [Chain; 21] = [
+    let chains: [Chain; 24] = [
         (&[4, 8], &[(experts, 8), (rope, 8)]),
         (&[24, 3], &last_first),
         (&[48, 3], &[(ExpertRows { count: 4 }, 12), (Transpose, 3)]),
@@ -145,6 +151,9 @@ fn every_chain_of_steps_agrees_with_the_steps_one_by_one() {
         (&[6, 1, 4], &[(DropAxis(1), 6)]),
         (&[1, 6, 4], &[(DropAxis(0), 6), (Transpose, 4)]),
         (&[4, 48, 3], &[(experts, 48), (slice, 16)]),
+        (&[5, 7, 3], &[(JoinLast { size: 3 }, 5)]),
+        (&[5, 8, 3], &[(JoinLast { size: 3 }, 5), (Transpose, 24)]),
+        (&[3, 16], &[(Transpose, 16), (rope, 16), (Transpose, 3)]),
         (&[4, 3, 48], &[(experts, 3), (Transpose, 48), (interleaved, 24)]),
         (&[16, 3], &[(UnpermuteRope { head_dim: 8, rotary_dim: 8 }, 16)]),
     ];
@@ -194,6 +203,7 @@ fn steps_that_do_not_fit_are_refused() {
         (LoadOp::TakeRows { groups: 0, block: 6, start: 0 }, 12),
         (LoadOp::DropAxis(0), 4),
         (LoadOp::DropAxis(2), 12),
+        (LoadOp::JoinLast { size: 4 }, 12),
         (LoadOp::UnpermuteRope { head_dim: 0, rotary_dim: 0 }, 12),
         (LoadOp::UnpermuteRope { head_dim: 5, rotary_dim: 4 }, 12),
         (LoadOp::UnpermuteRope { head_dim: 6, rotary_dim: 3 }, 12),
