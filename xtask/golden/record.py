@@ -58,12 +58,15 @@ def layer_list(stack, path, num_layers):
 class Trace:
     """What flows through one stack of layers in one forward pass."""
 
-    def __init__(self, stack, layers):
+    def __init__(self, stack, layers, ends_first):
         self.layer_inputs, self.layer_outputs, self.final = [], [], None
         self.handles = [stack.register_forward_hook(self.on_stack)]
         for layer in layers:
             self.handles.append(layer.register_forward_pre_hook(self.before_layer, with_kwargs=True))
             self.handles.append(layer.register_forward_hook(self.after_layer))
+
+        if ends_first:
+            self.handles.append(stack.get_submodule(ends_first).register_forward_hook(self.after_first))
 
     def on_stack(self, module, arguments, output):
         self.final = output[0]
@@ -73,6 +76,9 @@ class Trace:
 
     def after_layer(self, module, arguments, output):
         self.layer_outputs.append(output[0] if isinstance(output, (tuple, list)) else output)
+
+    def after_first(self, module, arguments, output):
+        self.layer_outputs[0] = output
 
     def tensors(self, prefix):
         """The rows of the one sample that ran: `[tokens, width]` each."""
@@ -103,14 +109,14 @@ def stacks(case, model):
         ]
     stack = model.get_decoder() if case.causal else model.base_model
     if stack is model:
-        # A text model out of a multimodal one may take itself for the decoder, head and all.
-        stack = model.model
+        # A text model out of a multimodal one may take itself for the decoder, head and all. Others have no head.
+        stack = getattr(model, "model", model)
     return [("", stack, layer_list(stack, case.layers, config.num_hidden_layers))]
 
 
 def run_sample(case, model, sample):
     """One forward pass: every recorded tensor of one sample, without a batch dimension."""
-    traces = [(prefix, Trace(stack, layers)) for prefix, stack, layers in stacks(case, model)]
+    traces = [(prefix, Trace(stack, layers, case.ends_first)) for prefix, stack, layers in stacks(case, model)]
     output = model(**{name: torch.tensor([ids]) for name, ids in sample.items()})
     recorded = {}
     for prefix, trace in traces:

@@ -167,6 +167,12 @@ impl BlockSpec {
                 let (inner, bias) = (mlp.intermediate_size, mlp.bias);
                 feed_forward(&mut needs, inner, bias, hidden, has_gate, [MlpGate, MlpUp, MlpDown]);
             }
+            Ffn::BiasedGatedMlp { intermediate_size, .. } => {
+                use TensorRole::{MlpDown, MlpGate, MlpUp};
+                let roles = [MlpGate, MlpUp, MlpDown];
+                feed_forward(&mut needs, *intermediate_size, false, hidden, true, roles);
+                needs.tensor(MlpDown.bias(), &[hidden]);
+            }
             Ffn::ScaledGatedMlp(ScaledMlpSpec { mlp, .. })
             | Ffn::SparseGatedMlp(SparseMlpSpec { mlp, .. }) => {
                 use TensorRole::{MlpDown, MlpGate, MlpUp};
@@ -220,6 +226,10 @@ impl BlockSpec {
                     layer_input(&mut needs, &input, &self.norm, hidden);
                 }
                 needs.tensor(TensorRole::LayerScale.weight(), &[1]);
+            }
+            Residual::ConvolvedPostNorm(convolution) => {
+                needs.linear(TensorRole::InputConv, hidden, convolution.width * hidden, true);
+                needs.norm(TensorRole::InputConvNorm, &self.norm, hidden);
             }
             Residual::DenseBetween(mlp) => dense_mlp(&mut needs, &mlp, &self.norm, hidden),
             Residual::Hyper(hyper) => {

@@ -48,6 +48,9 @@ pub enum TensorRole {
     MixerPastStretch,
     FfnStretch,
     FfnPastStretch,
+    // block: a convolution of the layer's input
+    InputConv,
+    InputConvNorm,
     // block: several streams
     HyperMixer,
     HyperMixerScale,
@@ -67,6 +70,11 @@ pub enum TensorRole {
     AttnQHeadNorm(u32),
     AttnKHeadNorm(u32),
     RelativeBias,
+    RotationTable,
+    DistanceTable,
+    DistanceNorm,
+    DistanceK,
+    DistanceQ,
     KeyBias,
     KeyBiasRate,
     LambdaQ1,

@@ -1,6 +1,9 @@
 //! Memory that the tokens of a chunk take while they are in a layer.
 
-use sli_core::{BlockSpec, ExpertSpec, Ffn, LayerPart, LinearInputs, Mixer, ModelSpec, Residual};
+use sli_core::{
+    AttentionSpec, BlockSpec, ExpertSpec, Ffn, LayerPart, LinearInputs, Mixer, ModelSpec, PositionSpec,
+    Residual,
+};
 
 /// Tokens whose inner values an MLP holds at a time, at most.
 pub(crate) const PACKED_TOKENS: u64 = 384;
@@ -10,6 +13,7 @@ pub(crate) fn packed_floats(block: &BlockSpec, hidden: u64) -> u64 {
     let inner = match &block.ffn {
         Some(Ffn::Mlp(mlp) | Ffn::GatedMlp(mlp)) => mlp.intermediate_size,
         Some(Ffn::ClampedGatedMlp(mlp)) => mlp.intermediate_size,
+        Some(Ffn::BiasedGatedMlp { intermediate_size, .. }) => *intermediate_size,
         Some(Ffn::ChannelMix(mix)) => mix.intermediate_size,
         Some(Ffn::Moe(moe)) => {
             moe.expert.intermediate_size().max(moe.shared.map_or(0, |shared| shared.mlp.intermediate_size))
@@ -25,6 +29,19 @@ pub(crate) fn packed_floats(block: &BlockSpec, hidden: u64) -> u64 {
     hidden + inner.max(beside) as u64
 }
 
+/// f32 values that attention makes of weights, whatever the chunk: the rows of distances, and the same laid out.
+pub(crate) fn distance_floats(block: &BlockSpec) -> u64 {
+    match &block.mixer {
+        Mixer::Attention(AttentionSpec {
+            position: PositionSpec::Disentangled(distances),
+            num_heads,
+            head_dim,
+            ..
+        }) => (2 * distances.terms() * distances.rows() * num_heads * head_dim) as u64,
+        _ => 0,
+    }
+}
+
 /// f32 values that a token takes while a part of a layer computes: the residual stream with a branch's input and output,
 /// and the widest of what is between.
 pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, inputs: LinearInputs, hidden: u64) -> u64 {
@@ -32,8 +49,11 @@ pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, inputs: LinearI
     let ffn = match &block.ffn {
         None => 0,
         // What is between the projections is held for some tokens at a time, see `packed_floats`.
-        Some(Ffn::Mlp(_) | Ffn::GatedMlp(_) | Ffn::ClampedGatedMlp(_)) if inputs.is_exact() => 0,
+        Some(
+            Ffn::Mlp(_) | Ffn::GatedMlp(_) | Ffn::BiasedGatedMlp { .. } | Ffn::ClampedGatedMlp(_), //
+        ) if inputs.is_exact() => 0,
         Some(Ffn::Mlp(mlp) | Ffn::GatedMlp(mlp)) => 4 * mlp.intermediate_size,
+        Some(Ffn::BiasedGatedMlp { intermediate_size, .. }) => 4 * intermediate_size,
         Some(Ffn::ClampedGatedMlp(mlp)) => 6 * mlp.intermediate_size,
         // Mixtures with the token before, and the gate.
         Some(Ffn::ChannelMix(_)) => 4 * hidden as usize,
@@ -54,6 +74,8 @@ pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, inputs: LinearI
         Residual::DenseBetween(_) | Residual::ScaledSandwich { beside: Some(_), .. } => hidden as usize,
         // All streams together, normed, mixed and with what is added.
         Residual::Hyper(hyper) => 4 * hyper.streams * hidden as usize,
+        // The layer's input, what the convolution sees at each token, and what is added.
+        Residual::ConvolvedPostNorm(convolution) => (convolution.width + 3) * hidden as usize,
         // What the experts see waits beside it.
         Residual::Shortcut(_) => 2 * hidden as usize,
         _ => 0,

@@ -3,7 +3,9 @@
 use serde::Serialize;
 use sli_core::{BlockSpec, ByteSize, LayerPart, ModelSpec, Result, SliError};
 
-use crate::chunk_memory::{PACKED_TOKENS, layers_top_k, packed_floats, pending_floats, scratch_floats};
+use crate::chunk_memory::{
+    PACKED_TOKENS, distance_floats, layers_top_k, packed_floats, pending_floats, scratch_floats,
+};
 use crate::chunks::{Chunks, sample_length};
 use crate::dataset::Samples;
 use crate::forecast::MachineRates;
@@ -183,13 +185,13 @@ impl Situation<'_> {
 
         let hidden = spec.stacks.iter().map(|stack| stack.hidden_size as u64).max().unwrap_or(0);
         let tokens = self.num_tokens();
-        let layers = spec.stacks.iter().flat_map(|stack| &stack.layers);
+        let layers = || spec.stacks.iter().flat_map(|stack| &stack.layers);
         let carried = spec.stacks.iter().map(|stack| stack.carried_width() as u64).max().unwrap_or(0);
         // What is carried is read, changed and written once more while a layer runs.
-        let scratch = layers.map(|block| self.scratch_floats(block, hidden)).max().unwrap_or(0) + 2 * carried;
-        let packed =
-            spec.stacks.iter().flat_map(|stack| &stack.layers).map(|block| packed_floats(block, hidden));
-        let packed = chunk.min(PACKED_TOKENS) * packed.max().unwrap_or(0);
+        let scratch =
+            layers().map(|block| self.scratch_floats(block, hidden)).max().unwrap_or(0) + 2 * carried;
+        let packed = layers().map(|block| packed_floats(block, hidden)).max().unwrap_or(0);
+        let packed = chunk.min(PACKED_TOKENS) * packed + layers().map(distance_floats).max().unwrap_or(0);
         let threads = rayon::current_num_threads() as u64;
         let together = (EXPERTS_TOGETHER / sizes.largest_expert.max(1)).clamp(1, threads);
         let experts_held = 2 * together * sizes.largest_expert;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use burn::backend::{Flex, NdArray};
 use sli_cache::{Fingerprint, RunJournal, activation_states};
-use sli_core::{Dtype, Result, SliError, WeightFormat};
+use sli_core::{Dtype, Result, SliError, StackSpec, WeightFormat};
 use sli_layers::Precision;
 
 use crate::chunks::Chunks;
@@ -313,9 +313,7 @@ impl<'a> Run<'a> {
 }
 
 fn learned_positions(sli: &UniversalSliIntegrator) -> Option<usize> {
-    let limits =
-        sli.model.spec.stacks.iter().filter_map(|stack| stack.embedding.positions.and_then(|p| p.count()));
-    limits.min()
+    sli.model.spec.stacks.iter().filter_map(StackSpec::position_rows).min()
 }
 
 fn precision_name(precision: Precision) -> &'static str {

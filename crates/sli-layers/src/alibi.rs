@@ -7,8 +7,8 @@ use sli_kernels::Bias;
 /// The bias of samples up to some length, ready for attention.
 #[derive(Clone, Debug)]
 pub(crate) enum AlibiBias {
-    /// slope * (j - i).
-    Slopes(Vec<f32>),
+    /// slope * (j - i), or -slope * |j - i|.
+    Slopes { slopes: Vec<f32>, symmetric: bool },
     /// A value per head and key, [heads, span].
     Keys { table: Vec<f32>, span: usize },
 }
@@ -16,9 +16,11 @@ pub(crate) enum AlibiBias {
 impl AlibiBias {
     /// The bias for samples of up to `longest` tokens whose scores are multiplied by `scale`.
     pub(crate) fn new(alibi: Alibi, num_heads: usize, scale: f64, longest: usize) -> Self {
+        let slopes = |slopes, symmetric| Self::Slopes { slopes, symmetric };
         match alibi {
-            Alibi::Standard => Self::Slopes(standard_slopes(num_heads)),
-            Alibi::Interleaved { max_bias } => Self::Slopes(interleaved_slopes(num_heads, max_bias)),
+            Alibi::Standard => slopes(standard_slopes(num_heads), false),
+            Alibi::Symmetric => slopes(standard_slopes(num_heads), true),
+            Alibi::Interleaved { max_bias } => slopes(interleaved_slopes(num_heads, max_bias), false),
             Alibi::Rounded => {
                 let round = |value: f32| bf16::from_f32(value).to_f32();
                 let of_head =
@@ -32,7 +34,7 @@ impl AlibiBias {
     /// As attention takes it.
     pub(crate) fn kernel(&self) -> Bias<'_> {
         match self {
-            Self::Slopes(slopes) => Bias::Alibi { slopes, symmetric: false },
+            Self::Slopes { slopes, symmetric } => Bias::Alibi { slopes, symmetric: *symmetric },
             Self::Keys { table, span } => Bias::Key { table, span: *span },
         }
     }

@@ -6,7 +6,6 @@ use sli_core::{
 };
 use sli_kernels::{Activation, Attention, Bias, Precision};
 
-use crate::alibi::AlibiBias;
 use crate::backend::SliBackend;
 use crate::carried::Carried;
 use crate::context::{ChunkContext, EncoderOutput};
@@ -15,8 +14,8 @@ use crate::linear::Linear;
 use crate::loader::Loader;
 use crate::norm::Norm;
 use crate::qk_norm::QkNorms;
-use crate::relative_bias::RelativeBias;
 use crate::rope::RopeTable;
+use crate::score_bias::ScoreBias;
 
 /// Attention with its weights: over the sample itself, or over the encoder's output.
 #[derive(Clone, Debug)]
@@ -33,7 +32,9 @@ pub struct AttentionLayer<B: SliBackend> {
     qk_norm: Option<QkNorms<B>>,
     output_norm: Option<Norm<B>>,
     gate: Option<Linear<B>>,
-    relative_bias: Option<RelativeBias>,
+    score_bias: ScoreBias,
+    /// By position.
+    rotations: Option<RopeTable>,
     key_bias: Option<KeyBias<B>>,
     /// A logit per head that takes part in the denominator only.
     sinks: Option<Vec<f32>>,
@@ -63,10 +64,11 @@ impl<B: SliBackend> AttentionLayer<B> {
         if let Some(gate) = spec.gate {
             layer.gate = Some(Linear::new(loader, TensorRole::AttnGate, gate.bias)?);
         }
-        if let PositionSpec::RelativeBias { max_distance, bidirectional, .. } = spec.position {
-            let table = loader.tensors.weight(TensorRole::RelativeBias)?;
-            layer.relative_bias = Some(RelativeBias::new(table, max_distance, bidirectional));
+        if let PositionSpec::RotationTable { .. } = spec.position {
+            layer.rotations = Some(RopeTable::stored(loader.tensors.weight(TensorRole::RotationTable)?));
         }
+        let projections = [Some(&layer.query), layer.key.as_ref()];
+        layer.score_bias = ScoreBias::load(spec, projections, loader)?;
         if let Mask::Dynamic { most, window } = spec.mask {
             // A window has no more keys than are seen.
             let most = window.map_or(most, |_| usize::MAX);
@@ -120,7 +122,8 @@ impl<B: SliBackend> AttentionLayer<B> {
             sinks: None,
             output_norm: None,
             gate: None,
-            relative_bias: None,
+            score_bias: ScoreBias::None,
+            rotations: None,
             key_bias: None,
         })
     }
@@ -191,6 +194,7 @@ impl<B: SliBackend> AttentionLayer<B> {
         let value = self.clipped(match (&self.value_norm, spec.key_values) {
             (Some(norm), _) => norm.forward(value),
             (None, KeyValues::ScaledValues { scale }) => value * scale,
+            (None, KeyValues::RotatedValues) => ChunkContext::rotated(value, spec.num_kv_heads, table),
             (None, _) => value,
         });
         let key_norm = self.qk_norm.as_ref().and_then(|norms| norms.key.as_ref());
@@ -232,6 +236,9 @@ impl<B: SliBackend> AttentionLayer<B> {
                 let table =
                     |positions: &[u32]| context.rope.for_tokens(rope, context.offsets, Some(positions));
                 Some(table(&text).beside(&table(&answer)))
+            }
+            PositionSpec::RotationTable { .. } => {
+                self.rotations.as_ref().map(|table| table.for_tokens(context.offsets, context.positions))
             }
             position => context.rotation(position),
         }
@@ -283,20 +290,9 @@ impl<B: SliBackend> AttentionLayer<B> {
         key_offsets: &[usize],
         longest_sample: usize,
     ) -> Tensor<B, 2> {
-        let distances = self.relative_bias.as_ref().map(|bias| bias.by_distance(longest_sample));
-        let alibi = match self.spec.position {
-            PositionSpec::Alibi(alibi) => {
-                Some(AlibiBias::new(alibi, self.spec.num_heads, self.spec.scale, longest_sample))
-            }
-            _ => None,
-        };
-        let bias = match (&distances, &alibi) {
-            (Some(d), _) => Bias::Distance { table: &d.values, span: d.span, first: d.first },
-            (None, Some(alibi)) => alibi.kernel(),
-            (None, None) => Bias::None,
-        };
+        let bias = self.score_bias.within(longest_sample);
         let sharpness = self.sharpness(longest_sample);
-        let attention = Attention { sharpness: sharpness.as_deref(), ..self.kernel(bias) };
+        let attention = Attention { sharpness: sharpness.as_deref(), ..self.kernel(bias.kernel()) };
         B::packed_attention(&attention, query, key, value, query_offsets, key_offsets, self.precision)
     }
 

@@ -1,7 +1,7 @@
 //! One layer of a model.
 
 use burn::tensor::{Device, Tensor};
-use sli_core::{BlockSpec, Ffn, LayerPart, Residual, Result, TensorRole};
+use sli_core::{BlockSpec, Ffn, LayerPart, MlpSpec, Residual, Result, TensorRole};
 use sli_kernels::Precision;
 
 use crate::altup::AltUp;
@@ -12,6 +12,7 @@ use crate::carried::Carried;
 use crate::channel_mix::ChannelMix;
 use crate::context::ChunkContext;
 use crate::hyper::{HyperConnections, Opened, all_streams};
+use crate::input_convolution::InputConvolution;
 use crate::layer_input::LayerInput;
 use crate::loader::Loader;
 use crate::mixer::MixerLayer;
@@ -36,6 +37,7 @@ pub struct Block<B: SliBackend> {
     beside: Option<Box<BesideExperts<B>>>,
     altup: Option<Box<AltUp<B>>>,
     hyper: Option<Box<HyperConnections<B>>>,
+    convolution: Option<Box<InputConvolution<B>>>,
     end: Option<LayerEnd<B>>,
     precision: Precision,
     device: Device<B>,
@@ -94,6 +96,11 @@ impl<B: SliBackend> Block<B> {
         let ffn = match spec.ffn.as_ref().filter(|_| part.has_feed_forward()) {
             Some(Ffn::Mlp(mlp)) => Some(FfnLayer::Mlp(Mlp::plain(mlp, loader, [MlpUp, MlpDown])?)),
             Some(Ffn::GatedMlp(mlp)) => Some(FfnLayer::Mlp(Mlp::gated(mlp, loader, roles)?)),
+            Some(Ffn::BiasedGatedMlp { intermediate_size, activation }) => {
+                let (intermediate_size, activation) = (*intermediate_size, *activation);
+                let spec = MlpSpec { intermediate_size, activation, bias: false };
+                Some(FfnLayer::Mlp(Mlp::gated(&spec, loader, roles)?.biased(loader)?))
+            }
             Some(Ffn::ScaledGatedMlp(scaled)) => {
                 let mlp = Mlp::gated(&scaled.mlp, loader, roles)?;
                 Some(FfnLayer::Mlp(mlp.scaled(scaled.gate_scale, scaled.scale)))
@@ -139,6 +146,12 @@ impl<B: SliBackend> Block<B> {
             Residual::Hyper(hyper) => Some(Box::new(HyperConnections::load(hyper, loader)?)),
             _ => None,
         };
+        let convolution = match spec.residual {
+            Residual::ConvolvedPostNorm(convolution) => {
+                Some(Box::new(InputConvolution::load(convolution, spec, loader)?))
+            }
+            _ => None,
+        };
         let end = match spec.residual {
             Residual::ScaledSandwich { input, .. } if part.has_feed_forward() => {
                 let load = |input| LayerInput::load(input, spec.norm, loader);
@@ -155,6 +168,7 @@ impl<B: SliBackend> Block<B> {
             beside,
             altup,
             hyper,
+            convolution,
             end,
             mixer,
             cross,
@@ -183,7 +197,23 @@ impl<B: SliBackend> Block<B> {
         if let Some(hyper) = &self.hyper {
             return self.connect(hyper, x, carried, context);
         }
-        let (mut x, mut parallel) = (x, None);
+        let input = self.convolution.as_ref().map(|convolution| (convolution, x.clone()));
+        match (self.branches(x, carried, context), input) {
+            (Forward::Done(y), Some((convolution, x))) => {
+                Forward::Done(convolution.join(x, y, context.offsets))
+            }
+            (forward, _) => forward,
+        }
+    }
+
+    /// The branches over one stream.
+    fn branches(
+        &self,
+        mut x: Tensor<B, 2>,
+        carried: &mut Carried<B>,
+        context: &ChunkContext<'_, B>,
+    ) -> Forward<B> {
+        let mut parallel = None;
         match (self.residual, &self.stream_norm) {
             (_, Some(norm)) => x = norm.forward(x),
             (Residual::Rescaled { stream: Some(scale), .. }, _) if scale != 1.0 && self.mixer.is_some() => {

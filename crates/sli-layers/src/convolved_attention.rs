@@ -9,6 +9,7 @@ use crate::backend::SliBackend;
 use crate::context::ChunkContext;
 use crate::linear::Linear;
 use crate::loader::Loader;
+use crate::shift::shifted;
 
 /// The mixer with its weights.
 #[derive(Clone, Debug)]
@@ -102,7 +103,7 @@ impl<B: SliBackend> ConvolvedAttentionLayer<B> {
         let mut sum = head_bias.clone().reshape([1, channels]).repeat_dim(0, tokens);
         for (tap, weight) in taps.iter().enumerate() {
             // Before a sample the first convolution sees nothing, and gives its bias.
-            let lag = taps.len() - 1 - tap;
+            let lag = (taps.len() - 1 - tap) as isize;
             let rows = shifted(by_channel.clone(), bias.clone().reshape([1, channels]), lag, offsets);
             let rows = rows.reshape([tokens, self.spec.heads(), self.spec.attention.head_dim]);
             let product = rows.swap_dims(0, 1).matmul(weight.clone()); // [heads, tokens, head_dim]
@@ -126,22 +127,6 @@ fn taps<B: SliBackend>(
         matrix.swap_dims(1, 2)
     };
     (0..width).map(matrix).collect()
-}
-
-/// Row t of a sample is its row t - lag; where there is none, `before` [1, width].
-fn shifted<B: SliBackend>(
-    x: Tensor<B, 2>,
-    before: Tensor<B, 2>,
-    lag: usize,
-    offsets: &[usize],
-) -> Tensor<B, 2> {
-    if lag == 0 {
-        return x;
-    }
-    let outside = x.dims()[0];
-    let row = |sample: &[usize], t: usize| if t >= sample[0] + lag { t - lag } else { outside };
-    let rows = offsets.windows(2).flat_map(|sample| (sample[0]..sample[1]).map(|t| row(sample, t) as u32));
-    B::gather(&Tensor::cat(vec![x, before], 0), &rows.collect::<Vec<_>>())
 }
 
 /// Each head brought to the length sqrt(head_dim); one of length zero stays so.

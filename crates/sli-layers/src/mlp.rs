@@ -135,6 +135,14 @@ impl<B: SliBackend> Mlp<B> {
         Ok(Self { gate: Gate::Inner(inner), up: linear(up)?, norm: None, down: linear(down)?, scale: None })
     }
 
+    /// The same with a bias after the last projection.
+    ///
+    /// # Errors
+    /// When a tensor was not loaded.
+    pub(crate) fn biased(self, loader: &Loader<B>) -> Result<Self> {
+        Ok(Self { down: Linear::new(loader, TensorRole::MlpDown, true)?, ..self })
+    }
+
     /// The same with most of the gate's values cut off.
     pub(crate) fn thinned(self, cutoff: f64) -> Self {
         let gate = match self.gate {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use sli_core::{RopeScaling, RopeSpec};
+use sli_core::{HostTensor, RopeScaling, RopeSpec};
 
 /// Cosines and sines, a row of `rotary_dim / 2` per token or per position.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,13 +30,7 @@ impl RopeCache {
 
     /// The angles of each token of packed samples. Positions count from zero in each sample unless they are given.
     pub fn for_tokens(&self, spec: &RopeSpec, offsets: &[usize], positions: Option<&[u32]>) -> RopeTable {
-        let half = spec.rotary_dim / 2;
-        let tokens = offsets.last().copied().unwrap_or(0);
-        let mut out = RopeTable {
-            rotary_dim: spec.rotary_dim,
-            cos: Vec::with_capacity(tokens * half),
-            sin: Vec::with_capacity(tokens * half),
-        };
+        let mut out = RopeTable::with_capacity(spec.rotary_dim, offsets.last().copied().unwrap_or(0));
         for sample in offsets.windows(2) {
             let length = match positions {
                 Some(positions) => {
@@ -44,13 +38,8 @@ impl RopeCache {
                 }
                 None => sample[1] - sample[0],
             };
-            let table = self.table(spec, length);
-            match positions {
-                None => out.extend(&table, 0, length),
-                Some(positions) => {
-                    positions[sample[0]..sample[1]].iter().for_each(|p| out.extend(&table, *p as usize, 1));
-                }
-            }
+            let positions = positions.map(|positions| &positions[sample[0]..sample[1]]);
+            out.extend_by_sample(&self.table(spec, length), length, positions);
         }
         out
     }
@@ -90,6 +79,30 @@ impl RopeTable {
         Self { rotary_dim: spec.rotary_dim, cos, sin }
     }
 
+    /// A table as checkpoints store it, [positions, 2 * pairs]: in each row first the sines.
+    pub(crate) fn stored(table: &HostTensor) -> Self {
+        let (rotary_dim, values) = (table.shape()[1], table.to_f32());
+        let half =
+            |first| values.chunks_exact(rotary_dim / 2).skip(first).step_by(2).flatten().copied().collect();
+        Self { rotary_dim, sin: half(0), cos: half(1) }
+    }
+
+    /// The angles of each token of packed samples, out of those of all positions. Positions count from zero in each
+    /// sample unless they are given.
+    pub(crate) fn for_tokens(&self, offsets: &[usize], positions: Option<&[u32]>) -> Self {
+        let mut out = Self::with_capacity(self.rotary_dim, offsets.last().copied().unwrap_or(0));
+        for sample in offsets.windows(2) {
+            let positions = positions.map(|positions| &positions[sample[0]..sample[1]]);
+            out.extend_by_sample(self, sample[1] - sample[0], positions);
+        }
+        out
+    }
+
+    fn with_capacity(rotary_dim: usize, tokens: usize) -> Self {
+        let values = || Vec::with_capacity(tokens * (rotary_dim / 2));
+        Self { rotary_dim, cos: values(), sin: values() }
+    }
+
     /// The angles that turn back.
     pub(crate) fn reversed(&self) -> Self {
         Self { sin: self.sin.iter().map(|sin| -sin).collect(), ..self.clone() }
@@ -106,6 +119,14 @@ impl RopeTable {
             rotary_dim: self.rotary_dim + other.rotary_dim,
             cos: rows(&self.cos, &other.cos),
             sin: rows(&self.sin, &other.sin),
+        }
+    }
+
+    /// Adds the rows of a sample's positions; those of its first `length` where none are given.
+    fn extend_by_sample(&mut self, table: &Self, length: usize, positions: Option<&[u32]>) {
+        match positions {
+            None => self.extend(table, 0, length),
+            Some(positions) => positions.iter().for_each(|p| self.extend(table, *p as usize, 1)),
         }
     }
 

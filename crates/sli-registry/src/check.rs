@@ -1,14 +1,17 @@
 //! Do the sizes of a spec fit together? What later stages divide by, index with or allocate is checked here, once,
 //! for every architecture, since a config.json may say anything.
 
+mod position;
+
 use sli_core::{
     AttentionSpec, BlockSpec, CompressedAttentionSpec, ConvolvedAttentionSpec, DecayedAttentionSpec,
     DeltaNetSpec, ExpertGroups, Ffn, Mamba1Spec, Mamba2Spec, Mask, Mixer, MlaSpec, ModelSpec, MoeSpec,
-    NormSpec, PositionSpec, Positions, Result, RopeScaling, RopeSpec, SliError, StackSpec, Streams,
-    SummaryIndexer, Temperature, TensorNeed,
+    NormSpec, Positions, Residual, Result, SliError, StackSpec, Streams, SummaryIndexer, Temperature,
+    TensorNeed,
 };
 
 use crate::config::{HfConfig, MAX_SIZE};
+use position::{check_position, check_rope};
 
 /// More parameters than this are a mistake: hundreds of times the largest model there is.
 const MAX_PARAMETERS: f64 = 1e15;
@@ -74,6 +77,11 @@ fn check_block(block: &BlockSpec) -> Result<(), String> {
     check_norm(&block.norm)?;
     if let Some(Ffn::NormedGatedMlp(normed)) = &block.ffn {
         check_norm(&normed.norm)?;
+    }
+    if let Residual::ConvolvedPostNorm(convolution) = block.residual
+        && (convolution.width.is_multiple_of(2) || convolution.width > MAX_CONVOLUTION)
+    {
+        return Err(format!("a convolution over {} tokens has no middle", convolution.width));
     }
     match &block.mixer {
         Mixer::None if block.ffn.is_some() => {}
@@ -184,24 +192,7 @@ fn check_attention(spec: &AttentionSpec) -> Result<(), String> {
     {
         return Err(format!("a temperature cannot grow every {interval} tokens"));
     }
-    match &spec.position {
-        PositionSpec::None | PositionSpec::Alibi(_) => Ok(()),
-        PositionSpec::Rope(rope) => check_rope(rope, spec.head_dim),
-        PositionSpec::RopeInBlocks { rope, .. } if 2 * rope.rotary_dim == spec.head_dim => {
-            check_rope(rope, spec.head_dim)
-        }
-        PositionSpec::RopeInBlocks { .. } => {
-            Err(format!("heads of {} cannot be rotated in two halves", spec.head_dim))
-        }
-        PositionSpec::RelativeBias { num_buckets, max_distance, bidirectional } => {
-            // Half of the buckets of a direction are for single distances, the rest for growing ranges of them.
-            let single = num_buckets / if *bidirectional { 4 } else { 2 };
-            if single == 0 || single >= *max_distance {
-                return Err(format!("{num_buckets} buckets do not divide distances up to {max_distance}"));
-            }
-            Ok(())
-        }
-    }
+    check_position(spec)
 }
 
 fn check_compressed(spec: &CompressedAttentionSpec) -> Result<(), String> {
@@ -311,61 +302,6 @@ fn check_heads([num_heads, head_dim]: [usize; 2], ranks: &[usize]) -> Result<(),
     let state = num_heads.saturating_mul(head_dim).saturating_mul(head_dim);
     if !(1..=MAX_SIZE).contains(&state) || ranks.contains(&0) {
         return Err(format!("{num_heads} heads of {head_dim} and matrices of ranks {ranks:?} hold no state"));
-    }
-    Ok(())
-}
-
-fn check_rope(rope: &RopeSpec, head_dim: usize) -> Result<(), String> {
-    let rotary_dim = rope.rotary_dim;
-    if rotary_dim == 0 || rotary_dim > head_dim || !rotary_dim.is_multiple_of(2) {
-        return Err(format!("{rotary_dim} dimensions of a head of {head_dim} cannot be rotated in pairs"));
-    }
-    if rope.theta <= 0.0 {
-        return Err(format!("a rotary base of {} is not positive", rope.theta));
-    }
-    let factor = match &rope.scaling {
-        RopeScaling::None => 1.0,
-        RopeScaling::Linear { factor } | RopeScaling::Proportional { factor, .. } => *factor,
-        // The new base is the old one to the power of d / (d - 2).
-        RopeScaling::Dynamic { .. } | RopeScaling::DynamicSteps { .. } if rotary_dim == 2 => {
-            return Err("dynamic rotary scaling needs more than 2 rotated dimensions".into());
-        }
-        RopeScaling::Dynamic { factor, .. } => *factor,
-        RopeScaling::DynamicSteps { .. } => 1.0,
-        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, .. } => {
-            // Equal ones leave no mixture between the two (Llama 4).
-            if *low_freq_factor <= 0.0 || high_freq_factor < low_freq_factor {
-                return Err(format!(
-                    "rotary factors of low ({low_freq_factor}) and high ({high_freq_factor}) frequencies must be \
-                     positive and not falling"
-                ));
-            }
-            *factor
-        }
-        RopeScaling::Yarn { factor, beta_fast, beta_slow, .. } => {
-            if *beta_slow <= 0.0 || beta_fast < beta_slow || rope.theta <= 1.0 {
-                return Err(format!(
-                    "yarn cannot make a ramp from {beta_fast} to {beta_slow} turns with a rotary base of {}",
-                    rope.theta
-                ));
-            }
-            *factor
-        }
-        RopeScaling::LongRope { short, long, .. } => {
-            for divisors in [short, long] {
-                if divisors.len() != rotary_dim / 2 || divisors.iter().any(|divisor| *divisor <= 0.0) {
-                    return Err(format!(
-                        "{} rotary divisors for {} rotated pairs, expected as many and all positive",
-                        divisors.len(),
-                        rotary_dim / 2
-                    ));
-                }
-            }
-            1.0
-        }
-    };
-    if factor < 1.0 {
-        return Err(format!("a rotary scaling factor of {factor} is less than 1"));
     }
     Ok(())
 }

@@ -58,6 +58,7 @@ pub(crate) fn neighbour_pairs(spec: &ModelSpec) -> Vec<LoadOp> {
     let rotated = blocks.filter_map(|block| match &block.mixer {
         Mixer::Attention(attention) => match &attention.position {
             PositionSpec::Rope(rope) => Some((attention.head_dim, rope.rotary_dim)),
+            PositionSpec::RotationTable { .. } => Some((attention.head_dim, attention.head_dim)),
             _ => None,
         },
         _ => None,

@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn borrowed_model_types_are_refused() {
         let error =
-            detect(json!({"architectures": ["JinaBertForMaskedLM"], "model_type": "bert"})).unwrap_err();
+            detect(json!({"architectures": ["FlashBertForMaskedLM"], "model_type": "bert"})).unwrap_err();
         assert!(matches!(error, SliError::UnsupportedArchitecture { .. }), "{error}");
     }
 

@@ -39,6 +39,8 @@ const AS_ON_THE_HUB: &[Released] = &[
 const IN_SIZES: &[Released] = &[
     ("albert_xxlarge_v2", 0.206),
     ("aria_text", 24.9),
+    ("deberta_v2_xlarge", 0.9),
+    ("deberta_v3_base", 0.184),
     ("deepseek_v4_flash", 284.0),
     ("electra_large_discriminator", 0.335),
     ("ernie_4_5_0_3b", 0.36),
@@ -52,9 +54,12 @@ const IN_SIZES: &[Released] = &[
     ("hunyuan_a13b", 80.0),
     ("jamba_v0_1", 51.6),
     ("jetmoe_8b", 8.5),
+    ("jina_embeddings_v2_base_en", 0.137),
     ("kimi_linear_48b", 48.0),
     ("lfm2_1_2b", 1.17),
     ("llama4_maverick_text", 400.0),
+    // Of 149 million, 21 are projections for tokens that see all others.
+    ("longformer_base", 0.1275),
     ("mamba2_2_7b", 2.7),
     ("mimo_v2_flash", 309.0),
     ("modernbert_large", 0.395),
@@ -62,6 +67,7 @@ const IN_SIZES: &[Released] = &[
     ("nllb_200_3_3b", 3.3),
     ("olmo_hybrid_7b", 7.43),
     ("qwen3_5_27b", 27.0),
+    ("roformer_base", 0.124),
     ("rwkv_4_14b", 14.1),
     ("rwkv_7_2_9b", 2.9),
     ("t5gemma_9b_9b", 20.333_401_088),
@@ -74,6 +80,7 @@ const IN_SIZES: &[Released] = &[
 
 /// Written from memory and found nowhere since.
 const FROM_MEMORY: &[Released] = &[
+    ("deberta_base", 0.139),
     ("recurrentgemma_9b", 8.6),
     ("rwkv_5_7b", 7.52),
     ("rwkv_6_14b", 14.1),

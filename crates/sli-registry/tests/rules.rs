@@ -30,6 +30,22 @@ fn what_is_not_supported_is_named() {
             "'position_embedding_type' is",
         ),
         ("BertForMaskedLM", json!({"is_decoder": true}), "'is_decoder' is true"),
+        ("JinaBertForMaskedLM", json!({}), "'position_embedding_type' is missing, expected alibi"),
+        (
+            "JinaBertForMaskedLM",
+            json!({"position_embedding_type": "alibi", "feed_forward_type": "original"}),
+            "'feed_forward_type' is \"original\"",
+        ),
+        ("LongformerForMaskedLM", json!({"attention_window": [4, 4]}), "'attention_window' is [4,4]"),
+        ("LongformerForMaskedLM", json!({"attention_window": 5}), "'attention_window' is 5"),
+        ("DebertaForMaskedLM", json!({"pos_att_type": "c2p|p2p"}), "'pos_att_type' is \"c2p|p2p\""),
+        ("DebertaForMaskedLM", json!({"embedding_size": 16}), "'embedding_size' is 16"),
+        ("DebertaV2ForMaskedLM", json!({"conv_kernel_size": 2}), "over 2 tokens has no middle"),
+        (
+            "DebertaV2ForMaskedLM",
+            json!({"relative_attention": true, "pos_att_type": "c2p", "position_buckets": 128}),
+            "128 buckets do not divide distances up to 64",
+        ),
         ("GPT2LMHeadModel", json!({"add_cross_attention": true}), "'add_cross_attention' is true"),
         ("MambaForCausalLM", json!({"rms_norm": false}), "'rms_norm' is false"),
         (

@@ -47,6 +47,8 @@ class Case:
     """Parameters of the class, or `NAME[EXPERT]`, that no forward pass uses."""
     layers: str = ""
     """Path of the list of layers below the stack, where it is not the first list of that length."""
+    ends_first: str = ""
+    """Path below the stack of a module that ends the first layer."""
     attention: str = "eager"
     """The implementation of attention, by its name in transformers."""
     dtype: str = "F32"

@@ -12,6 +12,15 @@ BERT = {
     "layer_norm_eps": 1e-3,
 }
 
+DEBERTA = BERT | {
+    "max_relative_positions": 5,
+    "pad_token_id": 0,
+    "pos_att_type": ["c2p", "p2c"],
+    "position_biased_input": False,
+    "relative_attention": True,
+    "type_vocab_size": 0,
+}
+
 CASES = {
     "bert": Case("Encoder", "BertForMaskedLM", BERT | {"hidden_act": "gelu_new"}),
     # As the first checkpoints were stored: old names of the norms, and the heads that no masked model has.
@@ -91,6 +100,60 @@ CASES = {
         "Encoder",
         "JinaEmbeddingsV3ForMaskedLM",
         BERT | {"type_vocab_size": 1, "pad_token_id": 1, "rope_parameters": rope(500.0)},
+    ),
+    "roformer": Case(
+        "Encoder",
+        "RoFormerForMaskedLM",
+        BERT | {"embedding_size": 20},
+        # The sines and cosines are stored, and get no gradient; their sign makes no difference here.
+        idle=("roformer.encoder.embed_positions.weight",),
+    ),
+    "roformer_values": Case("Encoder", "RoFormerForMaskedLM", BERT | {"rotary_value": True}),
+    # A token sees two or four tokens to either side; the projections for tokens that see all are not used.
+    "longformer": Case(
+        "Encoder",
+        "LongformerForMaskedLM",
+        BERT | {"max_position_embeddings": 18, "type_vocab_size": 1, "pad_token_id": 1, "attention_window": [4, 8, 4]},
+        # transformers fills samples up to whole windows.
+        lengths=(16, 8),
+        idle=tuple(
+            f"longformer.encoder.layer.{layer}.attention.self.{name}_global.{part}"
+            for layer in range(3)
+            for name in ("query", "key", "value")
+            for part in ("weight", "bias")
+        ),
+    ),
+    # Distances beyond five are alike. The head is stored under either of two names.
+    "deberta": Case("Encoder", "DebertaForMaskedLM", DEBERTA, legacy={"pos_att_type": "c2p|p2c"}),
+    "deberta_lm_predictions": Case(
+        "Encoder",
+        "DebertaForMaskedLM",
+        DEBERTA | {"legacy": False, "max_relative_positions": -1},
+        legacy={"pos_att_type": "c2p|p2c"},
+        ignored={"deberta.embeddings.position_embeddings.weight": ("F32", [16, 32])},
+    ),
+    # Six buckets, of which the last two are for 4 to 12 tokens apart, and a convolution beside the first layer.
+    "deberta_v2": Case(
+        "Encoder",
+        "DebertaV2ForMaskedLM",
+        DEBERTA
+        | {
+            "max_relative_positions": 13,
+            "position_buckets": 6,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "conv_kernel_size": 3,
+            "conv_act": "gelu",
+        },
+        legacy={"pos_att_type": "p2c|c2p"},
+        ends_first="encoder.conv",
+    ),
+    # Projections for distances, of which keys alone are met; positions are added as well.
+    "deberta_v2_own": Case(
+        "Encoder",
+        "DebertaV2Model",
+        DEBERTA | {"pos_att_type": ["c2p"], "position_biased_input": True, "type_vocab_size": 2},
+        legacy={"pos_att_type": "c2p"},
     ),
     "modernbert": Case(
         "Encoder",

@@ -38,6 +38,26 @@ CASES = {
         "baichuan",
         "BaichuanForCausalLM",
     ),
+    # Six heads leave ALiBi's powers of two.
+    "jina_bert_v2": remote(
+        "Encoder",
+        "JinaBertModel",
+        {
+            "vocab_size": 96,
+            "hidden_size": 48,
+            "intermediate_size": 40,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 6,
+            "max_position_embeddings": 16,
+            "type_vocab_size": 2,
+            "layer_norm_eps": 1e-3,
+            "position_embedding_type": "alibi",
+            "feed_forward_type": "geglu",
+            "emb_pooler": "mean",
+        },
+        "bert",
+        "JinaBertForMaskedLM",
+    ),
     "internlm2": remote(
         "Llama",
         "InternLM2ForCausalLM",

@@ -11,6 +11,7 @@ from remote.chatglm_6b import ChatGLM6BForCausalLM
 from remote.grok1 import Grok1ForCausalLM
 from remote.grok2 import Grok2ForCausalLM
 from remote.internlm2 import InternLM2ForCausalLM
+from remote.jina_bert import JinaBertModel
 from remote.phi3small import Phi3SmallForCausalLM
 from remote.qwen import QWenForCausalLM
 from remote.rwkv import RWKV7ForCausalLM, Rwkv5ForCausalLM
@@ -26,6 +27,7 @@ CLASSES = {
         Grok1ForCausalLM,
         Grok2ForCausalLM,
         InternLM2ForCausalLM,
+        JinaBertModel,
         Phi3SmallForCausalLM,
         QWenForCausalLM,
         RWKV7ForCausalLM,

@@ -63,13 +63,36 @@ fn attention(needs: &mut Needs, spec: &AttentionSpec, hidden: usize) {
     if let Some(gate) = spec.gate {
         needs.linear(TensorRole::AttnGate, spec.num_heads * spec.value_dim, hidden, gate.bias);
     }
-    if let PositionSpec::RelativeBias { num_buckets, .. } = spec.position {
-        needs.tensor(TensorRole::RelativeBias.weight(), &[num_buckets, spec.num_heads]);
+    match spec.position {
+        PositionSpec::RelativeBias { num_buckets, .. } => {
+            needs.tensor(TensorRole::RelativeBias.weight(), &[num_buckets, spec.num_heads]);
+        }
+        PositionSpec::RotationTable { positions } => {
+            needs.tensor(TensorRole::RotationTable.weight(), &[positions, spec.head_dim]);
+        }
+        PositionSpec::Disentangled(terms) => disentangled(needs, &terms, spec, hidden),
+        _ => {}
     }
     if let Mask::Dynamic { .. } = spec.mask {
         let (heads, values) = (spec.num_kv_heads, spec.num_kv_heads * spec.value_dim);
         needs.linear(TensorRole::KeyBias, heads, values, spec.bias.value);
         needs.tensor(TensorRole::KeyBiasRate.weight(), &[heads]);
+    }
+}
+
+fn disentangled(needs: &mut Needs, terms: &DisentangledSpec, spec: &AttentionSpec, hidden: usize) {
+    use TensorRole::{DistanceK, DistanceNorm, DistanceQ, DistanceTable};
+    needs.tensor(DistanceTable.weight(), &[terms.rows(), hidden]);
+    if let Some(norm) = &terms.norm {
+        needs.norm(DistanceNorm, norm, hidden);
+    }
+    if let PositionProjections::Own { key_bias } = terms.projections {
+        if terms.content_to_position {
+            needs.linear(DistanceK, spec.num_kv_heads * spec.head_dim, hidden, key_bias);
+        }
+        if terms.position_to_content {
+            needs.linear(DistanceQ, spec.num_heads * spec.head_dim, hidden, true);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{NormSpec, RopeSpec};
+use super::{DisentangledSpec, NormSpec, RopeSpec};
 
 /// Softmax attention. Keys and values may have fewer heads than queries (GQA, MQA); each is shared by
 /// `num_heads / num_kv_heads` query heads that lie side by side.
@@ -71,6 +71,8 @@ pub enum KeyValues {
         /// Where keys and values are kept for later layers.
         kept: Option<u32>,
     },
+    /// From a projection each, and the values are rotated as the keys are (RoFormer).
+    RotatedValues,
     /// From a projection each, and the values are multiplied by this (MiMo-V2-Flash).
     ScaledValues {
         /// The multiplier.
@@ -257,6 +259,12 @@ pub enum Position {
     None,
     /// Queries and keys are rotated (Su et al. 2021).
     Rope(RopeSpec),
+    /// Queries and keys are rotated by a stored table: in the row of a position the sines of all pairs of a head's
+    /// dimensions, and then their cosines (RoFormer).
+    RotationTable {
+        /// Rows of the table.
+        positions: usize,
+    },
     /// Two rotations at once (GLM). In either half of the pairs, the first half of a head's dimensions turns by where
     /// a token stands in the text (for tokens of the answer: where the blank stands), the second by how far it is
     /// into the answer, which counts from one. Checkpoints that keep the halves apart are permuted at load time.
@@ -277,6 +285,8 @@ pub enum Position {
         /// Do keys after the query have buckets of their own?
         bidirectional: bool,
     },
+    /// Scores depend on the distance and on the query, and on the distance and the key (He et al. 2021, DeBERTa).
+    Disentangled(DisentangledSpec),
 }
 
 /// Whose slopes, and how they are added.
@@ -286,7 +296,9 @@ pub enum Alibi {
     /// slope * (j - i) is added to the scaled scores. Head h of n has the slope 2^(-8 h / n); where n is no power of
     /// two, those of the next smaller one come first and then every other one of its double (BLOOM, Baichuan-13B).
     Standard,
-    /// The same with slopes 2^(-max_bias h / n); where n is no power of two, every other slope of the next larger one
+    /// -slope * |i - j| with the same slopes, for attention that sees both sides (JinaBERT).
+    Symmetric,
+    /// slope * (j - i) with slopes 2^(-max_bias h / n); where n is no power of two, every other slope of the next larger one
     /// comes first, beginning with the second (MPT).
     Interleaved {
         /// The exponent of the last slope.

@@ -11,7 +11,14 @@ pub enum Ffn {
     Mlp(MlpSpec),
     /// down(act(gate(x)) * up(x)) (Shazeer 2020).
     GatedMlp(MlpSpec),
-    /// The same with multipliers.
+    /// The same with a bias after the last projection, and none before it (JinaBERT).
+    BiasedGatedMlp {
+        /// Width between up and down.
+        intermediate_size: usize,
+        /// The nonlinearity.
+        activation: Activation,
+    },
+    /// A gated MLP with multipliers.
     ScaledGatedMlp(ScaledMlpSpec),
     /// The same with most of the gate's values cut off.
     SparseGatedMlp(SparseMlpSpec),

@@ -11,6 +11,7 @@ mod convolved_attention;
 mod decayed_attention;
 mod delta;
 mod differential;
+mod disentangled;
 mod embedding;
 mod ffn;
 mod head;
@@ -41,6 +42,7 @@ pub use convolved_attention::ConvolvedAttentionSpec;
 pub use decayed_attention::DecayedAttentionSpec;
 pub use delta::{DeltaNetSpec, ReadGate, StateDecay};
 pub use differential::DifferentialSpec;
+pub use disentangled::{CentredConvolution, DisentangledSpec, PositionProjections};
 pub use embedding::{EmbeddingSpec, Narrow, Positions, Streams};
 pub use ffn::{Activation, ClampedMlpSpec, Ffn, MlpSpec, NormedMlpSpec, ScaledMlpSpec, SparseMlpSpec};
 pub use head::{HeadSpec, HeadTransform};
@@ -201,6 +203,17 @@ impl StackSpec {
         self.embedding.final_projection().unwrap_or(self.hidden_size)
     }
 
+    /// Rows of the smallest table that positions are looked up in, where there is one.
+    pub fn position_rows(&self) -> Option<usize> {
+        let rotated = self.layers.iter().filter_map(|block| match &block.mixer {
+            Mixer::Attention(AttentionSpec {
+                position: PositionSpec::RotationTable { positions }, ..
+            }) => Some(*positions),
+            _ => None,
+        });
+        self.embedding.positions.and_then(Positions::count).into_iter().chain(rotated).min()
+    }
+
     /// Values per token that cross layers, at most.
     pub fn state_width(&self) -> usize {
         self.hidden_size.saturating_add(self.carried_width())
@@ -271,6 +284,7 @@ impl BlockSpec {
                 | Residual::AltUp(_)
                 | Residual::Shortcut(_)
                 | Residual::Hyper(_)
+                | Residual::ConvolvedPostNorm(_)
         );
         in_turn
             && self.mixer != Mixer::None

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{AltUpSpec, HyperSpec, LayerInputSpec, MlpSpec};
+use super::{AltUpSpec, CentredConvolution, HyperSpec, LayerInputSpec, MlpSpec};
 
 /// Where the norms stand, and what is added to what. f is a branch: the mixer, the cross attention or the feed-forward
 /// network.
@@ -28,6 +28,9 @@ pub enum Residual {
     WeightedPreNorm,
     /// norm(x + f(x)), for each branch in turn.
     PostNorm,
+    /// As [`Residual::PostNorm`], and of what comes out, y, norm(y + act(convolution(x))), where x is what went into the
+    /// layer (the first one of DeBERTa-v2).
+    ConvolvedPostNorm(CentredConvolution),
     /// past * n + branch * f(n) with n = norm(x), for each branch in turn (GLM-130B, ChatGLM-6B, MiniMax-Text).
     FromNorm {
         /// Of the mixer.
@@ -86,7 +89,7 @@ impl Residual {
 
     /// Is each branch's input normed, by [`crate::TensorRole::MixerNorm`] and its like?
     pub fn norms_input(self) -> bool {
-        !matches!(self, Self::PostNorm | Self::BranchNorm)
+        !self.norms_sum() && self != Self::BranchNorm
     }
 
     /// Is the layer's input normed before anything else, by [`crate::TensorRole::StreamNorm`]?
@@ -101,7 +104,7 @@ impl Residual {
 
     /// Is the sum of stream and branch normed, by [`crate::TensorRole::MixerNorm`] and its like?
     pub fn norms_sum(self) -> bool {
-        self == Self::PostNorm
+        matches!(self, Self::PostNorm | Self::ConvolvedPostNorm(_))
     }
 
     /// Is each branch's output normed before it is added, by [`crate::TensorRole::MixerOutNorm`] and its like?

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sli_core::{ModelSpec, Positions, Result, SliError};
+use sli_core::{ModelSpec, Result, SliError};
 use tokenizers::Tokenizer;
 
 use crate::dataset::chat::ChatTemplate;
@@ -77,8 +77,7 @@ impl Tokenization<'_> {
             let count = stacks[0].embedding.token_types;
             check_ids(types, count.ok_or("this model has no token types")?, "token type")?;
         }
-        let table = stacks[0].embedding.positions.and_then(Positions::count);
-        if let (Some(positions), Some(count)) = (&record.position_ids, table) {
+        if let (Some(positions), Some(count)) = (&record.position_ids, stacks[0].position_rows()) {
             check_ids(positions, count, "position")?;
         }
         Ok(tokens)

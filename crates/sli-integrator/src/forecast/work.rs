@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
-use sli_core::{AttentionSpec, BlockSpec, Ffn, Group, LayerPart, Mask, Mixer, Place, Residual, WeightFormat};
+use sli_core::{
+    AttentionSpec, BlockSpec, Ffn, Group, LayerPart, Mask, Mixer, Place, PositionSpec, Residual, WeightFormat,
+};
 use sli_weights::{Layout, Slot};
 
 use crate::chunk_memory::scratch_floats;
@@ -317,7 +319,12 @@ fn mixer_flops(mixer: &Mixer, samples: &Samples, stack: usize) -> u64 {
 
 /// Operations for a query and a key that it sees, over all heads.
 fn pair_flops(spec: &AttentionSpec) -> u64 {
-    2 * (spec.num_heads * (spec.head_dim + spec.value_dim)) as u64
+    let met = match spec.position {
+        // The rows of distances.
+        PositionSpec::Disentangled(distances) => 1 + distances.terms(),
+        _ => 1,
+    };
+    2 * (spec.num_heads * (met * spec.head_dim + spec.value_dim)) as u64
 }
 
 /// Pairs of a query and a key that it sees, in a sample of this length. Of a sample whose prompt is seen as a whole, the

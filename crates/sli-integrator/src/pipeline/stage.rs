@@ -142,6 +142,7 @@ fn block_kind(block: &BlockSpec) -> String {
     let ffn = block.ffn.as_ref().map(|ffn| match ffn {
         Ffn::Mlp(_) | Ffn::XieluMlp { .. } => "MLP",
         Ffn::GatedMlp(_)
+        | Ffn::BiasedGatedMlp { .. }
         | Ffn::ScaledGatedMlp(_)
         | Ffn::SparseGatedMlp(_)
         | Ffn::NormedGatedMlp(_)

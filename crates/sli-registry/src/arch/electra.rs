@@ -36,18 +36,26 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     });
     let config = &config.with_defaults(class_defaults);
     let mut spec = bert::spec(config)?;
-    let (width, hidden_size) = (config.usize("embedding_size")?, spec.stacks[0].hidden_size);
-    spec.stacks[0].embedding.narrow = (width != hidden_size).then_some(Narrow::Sum { width });
+    let width = config.usize("embedding_size")?;
+    narrow(&mut spec, width);
     if let Some(HeadSpec { transform: Some(transform), vocab_size, .. }) = &mut spec.head {
         if is_generator(config) {
-            transform.width = Some(width);
             transform.activation = Activation::Gelu;
         } else {
-            *transform = HeadTransform { norm: None, ..*transform };
+            *transform = HeadTransform { norm: None, width: None, ..*transform };
             *vocab_size = 1;
         }
     }
     Ok(spec)
+}
+
+/// A table, and a head that ends in it, of this width.
+pub(super) fn narrow(spec: &mut ModelSpec, width: usize) {
+    let stack = &mut spec.stacks[0];
+    stack.embedding.narrow = (width != stack.hidden_size).then_some(Narrow::Sum { width });
+    if let Some(transform) = spec.head.as_mut().and_then(|head| head.transform.as_mut()) {
+        transform.width = Some(width);
+    }
 }
 
 fn is_generator(config: &HfConfig) -> bool {

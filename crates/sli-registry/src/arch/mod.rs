@@ -21,6 +21,8 @@ mod cohere;
 mod cohere2;
 mod ctrl;
 mod dbrx;
+mod deberta;
+mod deberta_v2;
 mod deci;
 mod deepseek;
 mod deepseek_v2;
@@ -70,6 +72,7 @@ mod internlm2;
 mod internlm3;
 mod jamba;
 mod jetmoe;
+mod jina_bert_v2;
 mod jina_embeddings_v3;
 mod kimi_linear;
 mod lfm2;
@@ -77,6 +80,7 @@ mod llama;
 mod llama4;
 mod llava;
 mod longcat_flash;
+mod longformer;
 mod longt5;
 mod m2m_100;
 mod mamba;
@@ -123,6 +127,7 @@ mod qwen3_next;
 mod qwen_multimodal;
 mod recurrent_gemma;
 mod roberta;
+mod roformer;
 mod rwkv;
 mod rwkv5;
 mod rwkv7;
@@ -251,12 +256,17 @@ pub const ARCHITECTURES: &[Architecture] = &[
     bert::ARCHITECTURE,
     roberta::ARCHITECTURE,
     xlm_roberta_xl::ARCHITECTURE,
+    longformer::ARCHITECTURE,
     distilbert::ARCHITECTURE,
     albert::ARCHITECTURE,
     electra::ARCHITECTURE,
     mpnet::ARCHITECTURE,
     megatron_bert::ARCHITECTURE,
+    deberta::ARCHITECTURE,
+    deberta_v2::ARCHITECTURE,
+    roformer::ARCHITECTURE,
     nomic_bert::ARCHITECTURE,
+    jina_bert_v2::ARCHITECTURE,
     jina_embeddings_v3::ARCHITECTURE,
     eurobert::ARCHITECTURE,
     neobert::ARCHITECTURE,
