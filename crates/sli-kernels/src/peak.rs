@@ -21,7 +21,7 @@ pub fn f32(isa: Isa, rounds: usize) -> Option<f64> {
     }
 }
 
-/// As [`f32`], of dot products of pairs of bf16, where the instruction set has them.
+/// As [`f32()`], of dot products of pairs of bf16, where the instruction set has them.
 pub fn bf16(isa: Isa, rounds: usize) -> Option<f64> {
     match isa {
         #[cfg(target_arch = "x86_64")]
