@@ -49,9 +49,8 @@ pub(crate) fn scratch_floats(block: &BlockSpec, part: LayerPart, inputs: LinearI
     let ffn = match &block.ffn {
         None => 0,
         // What is between the projections is held for some tokens at a time, see `packed_floats`.
-        Some(
-            Ffn::Mlp(_) | Ffn::GatedMlp(_) | Ffn::BiasedGatedMlp { .. } | Ffn::ClampedGatedMlp(_), //
-        ) if inputs.is_exact() => 0,
+        Some(Ffn::Mlp(_) | Ffn::GatedMlp(_) | Ffn::ClampedGatedMlp(_)) if inputs.is_exact() => 0,
+        Some(Ffn::BiasedGatedMlp { .. }) if inputs.is_exact() => 0,
         Some(Ffn::Mlp(mlp) | Ffn::GatedMlp(mlp)) => 4 * mlp.intermediate_size,
         Some(Ffn::BiasedGatedMlp { intermediate_size, .. }) => 4 * intermediate_size,
         Some(Ffn::ClampedGatedMlp(mlp)) => 6 * mlp.intermediate_size,
