@@ -223,6 +223,8 @@ fn positions_end_where_tables_do() {
         ("LlamaForCausalLM", json!({}), Some(64)),
         ("LlamaForCausalLM", json!({"rope_scaling": {"type": "dynamic", "factor": 2}}), None),
         ("LlamaForCausalLM", json!({"max_position_embeddings": null}), None),
+        ("CohereForCausalLM", json!({"model_max_length": 256}), Some(256)),
+        ("Cohere2ForCausalLM", json!({}), Some(64)),
         ("MambaForCausalLM", json!({}), None),
         ("T5ForConditionalGeneration", json!({}), None),
     ] {

@@ -40,7 +40,7 @@ fn spec(config: &HfConfig) -> Result<ModelSpec> {
     Ok(spec)
 }
 
-/// Both branches behind one norm, and scaled logits.
+/// Both branches behind one norm, scaled logits, and positions that may go on past `max_position_embeddings`.
 pub(super) fn join_branches(spec: &mut ModelSpec, config: &HfConfig) -> Result<()> {
     let eps = config.f64_or("layer_norm_eps", 1e-5)?;
     set_norm(spec, NormSpec { kind: NormKind::LayerUnbiased, eps });
@@ -48,6 +48,10 @@ pub(super) fn join_branches(spec: &mut ModelSpec, config: &HfConfig) -> Result<(
     let scale = config.f64_or("logit_scale", 0.0625)?;
     if let Some(head) = &mut spec.head {
         head.scale = Some(scale);
+    }
+    // What Command R was trained on, where `max_position_embeddings` is but what it was made for to begin with.
+    if let Some(length) = config.optional_usize("model_max_length")? {
+        spec.max_length = Some(length);
     }
     Ok(())
 }
