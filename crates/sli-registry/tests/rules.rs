@@ -1,7 +1,7 @@
 //! Rules of single architectures that a snapshot cannot show: what is refused, and what is said about it.
 
 use serde_json::{Value, json};
-use sli_core::{BlockSpec, KeyValues, Mask, Mixer, PositionSpec, Result, SliError};
+use sli_core::{BlockSpec, KeyValues, Mask, Mixer, Part, PositionSpec, Result, SliError, TensorRole};
 use sli_registry::{ArchitectureRegistry, HfConfig, Resolved};
 
 /// A small model of each architecture, with `changes` applied.
@@ -238,6 +238,20 @@ fn settings_count_as_read_where_another_one_overrides_them() {
     let resolved = resolve("OPTForCausalLM", changes).unwrap();
     assert!(!resolved.unread.contains(&"_remove_final_layer_norm".to_string()), "{:?}", resolved.unread);
     assert_eq!(resolved.spec.stacks[0].final_norm, None);
+}
+
+#[test]
+fn opt_may_have_neither_biases_nor_weights_of_norms() {
+    let block = |changes| resolve("OPTForCausalLM", changes).unwrap().spec.stacks[0].layers[0].clone();
+    let count = |block: BlockSpec| {
+        let needs = block.needs(32);
+        let biases = needs.iter().filter(|need| need.key.part == Part::Bias).count();
+        let norms = needs.iter().filter(|need| need.key.role == TensorRole::MixerNorm).count();
+        (biases, norms)
+    };
+    assert_eq!(count(block(json!({"ffn_dim": 48}))), (8, 2));
+    let bare = json!({"ffn_dim": 48, "enable_bias": false, "layer_norm_elementwise_affine": false});
+    assert_eq!(count(block(bare)), (0, 0));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! OPT (Zhang et al. 2022): layer norms before each branch, learned positions that count from 2, biases everywhere.
-//! The 350M model has its norms after each branch and narrower token rows; Galactica neither biases nor weights of norms.
+//! The 350M model has its norms after each branch and narrower token rows; Galactica has GELU in place of ReLU, and where
+//! a copy of it says so neither biases nor weights of norms.
 
 use sli_core::{
     BlockSpec, EmbeddingSpec, Family, Ffn, Mask, Mixer, MlpSpec, ModelSpec, Narrow, NormKind, NormSpec,
@@ -23,7 +24,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
         KnownModel::new("OPT-30B", "facebook/opt-30b", ""),
         KnownModel::new("OPT-66B", "facebook/opt-66b", ""),
         KnownModel::new("OPT-IML-30B / OPT-175B", "facebook/opt-iml-30b", ""),
-        KnownModel::new("Galactica-120B", "facebook/galactica-120b", "no biases, norms without weights"),
+        KnownModel::new("Galactica-120B", "facebook/galactica-120b", "GELU"),
     ],
     spec,
     weights,
