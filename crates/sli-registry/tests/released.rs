@@ -150,7 +150,7 @@ const NOT_COMPARED: &[Released] = &[
     ("granite_3_3_8b", 8.17),
     ("grok_1", 314.0),
     ("grok_2", 270.0),
-    ("helium_1_2b", 2.0),
+    ("helium_1_preview_2b", 2.17),
     ("hunyuan_7b", 7.5),
     ("internlm2_20b", 19.9),
     ("internlm3_8b", 8.8),

@@ -1,4 +1,4 @@
-//! Helium (Kyutai 2025): Llama with rotations of neighbouring dimensions.
+//! The preview of Helium (Kyutai 2025): Llama with rotations of neighbouring dimensions. Helium-1 says that it is a Llama.
 
 use serde_json::json;
 use sli_core::{Family, ModelSpec, Result, WeightMap};
@@ -14,7 +14,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     family: Family::Llama,
     model_types: &["helium"],
     architectures: &["HeliumForCausalLM", "HeliumModel"],
-    known_models: &[KnownModel::new("Helium-1-2B", "kyutai/helium-1-2b", "")],
+    known_models: &[KnownModel::new("Helium-1-Preview-2B", "kyutai/helium-1-preview-2b", "")],
     spec,
     weights,
 };

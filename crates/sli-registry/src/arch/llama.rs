@@ -33,6 +33,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
         KnownModel::new("DeepSeek-LLM-67B", "deepseek-ai/deepseek-llm-67b-base", ""),
         KnownModel::new("DeepSeek-Coder-33B", "deepseek-ai/deepseek-coder-33b-base", "linear rotary scaling"),
         KnownModel::new("SOLAR-10.7B", "upstage/SOLAR-10.7B-v1.0", ""),
+        KnownModel::new("Helium-1-2B", "kyutai/helium-1-2b", ""),
     ],
     spec,
     weights,
