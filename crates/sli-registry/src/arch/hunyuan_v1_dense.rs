@@ -23,8 +23,9 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 pub(super) fn spec(config: &HfConfig) -> Result<ModelSpec> {
     // Further special tokens, the sizes of other tasks' heads, and a second name of head_dim.
     config.ignore(&["eod_token_id", "im_end_id", "im_newline_id", "im_start_id", "text_end_id"]);
-    config.ignore(&["text_start_id", "sep_token_id", "class_num", "pool_type", "org_vocab_size"]);
-    config.ignore(&["add_classification_head", "cla_share_factor", "norm_type"]);
+    config.ignore(&["text_start_id", "sep_token_id", "mask_init_id", "pad_id", "org_vocab_size"]);
+    config.ignore(&["class_num", "pool_type", "dense_list", "add_classification_head"]);
+    config.ignore(&["cla_share_factor", "norm_type"]);
     require(config, "use_cla", false)?;
     require(config, "use_rotary_pos_emb", true)?;
     let key = config.first_of(&["head_dim", "attention_head_dim"]);

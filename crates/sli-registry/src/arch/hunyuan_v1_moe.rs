@@ -26,14 +26,8 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
     // How tokens were dropped in training, pictures, and what is said of kinds of attention and layers that are not used.
-    config.ignore(&["moe_drop_tokens", "moe_random_routing_dropped_token", "capacity_factor", "dense_list"]);
-    config.ignore(&[
-        "num_media_embeds",
-        "mask_init_id",
-        "skip_cls_token",
-        "pad_id",
-        "position_embedding_xdrope",
-    ]);
+    config.ignore(&["moe_drop_tokens", "moe_random_routing_dropped_token", "capacity_factor"]);
+    config.ignore(&["num_media_embeds", "skip_cls_token", "position_embedding_xdrope"]);
     config.ignore(&["anyres_pooling_size", "anyres_vit_max_image_size", "anyres_vit_two_views"]);
     config.ignore(&["vit_type", "vit_path", "vit_mapping_type", "vit_token", "vit_used_rms_norm"]);
     for unused in ["use_mla", "group_limited_greedy"] {
