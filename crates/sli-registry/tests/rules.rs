@@ -177,6 +177,26 @@ fn a_null_may_mean_something_else_than_absence() {
     assert!(!rotates(json!({"rope_parameters": {"rope_theta": null, "rope_type": "default"}})));
 }
 
+/// What a released OLMoE relies on: its config does not say it.
+#[test]
+fn norms_have_the_eps_of_their_class_where_none_is_given() {
+    let sizes = json!({
+        "num_experts": 4, "n_routed_experts": 4, "moe_intermediate_size": 8, "sliding_window": 8,
+        "q_lora_rank": 8, "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8,
+        "index_n_heads": 2, "index_head_dim": 16, "index_topk": 4
+    });
+    for class in [
+        "OlmoeForCausalLM",
+        "Glm4MoeForCausalLM",
+        "Glm4MoeLiteForCausalLM",
+        "GlmMoeDsaForCausalLM",
+        "GptOssForCausalLM",
+        "XLMRobertaXLForMaskedLM",
+    ] {
+        assert_eq!(last_layer(class, sizes.clone()).norm.eps, 1e-5, "{class}");
+    }
+}
+
 #[test]
 fn heads_belong_to_classes_that_have_one() {
     for (class, head, stacks) in [

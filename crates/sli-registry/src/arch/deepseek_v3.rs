@@ -1,6 +1,7 @@
 //! DeepSeek-V3 (DeepSeek-AI 2024): latent attention, and experts chosen by sigmoids with a correction, within the best
 //! groups. Kimi K2 is the same with other sizes.
 
+use serde_json::json;
 use sli_core::{Family, ModelSpec, Result, WeightMap};
 
 use super::llama;
@@ -56,6 +57,7 @@ pub(crate) const GLM_LITE: Architecture = Architecture {
     model_types: &["glm4_moe_lite"],
     architectures: &["Glm4MoeLiteForCausalLM", "Glm4MoeLiteModel"],
     known_models: &[KnownModel::new("GLM-4.7-Flash (30B-A3B)", "zai-org/GLM-4.7-Flash", "latent attention")],
+    spec: |config| latent(&with_eps_of_glm(config)),
     ..ARCHITECTURE
 };
 
@@ -66,13 +68,17 @@ pub(crate) const GLM_SPARSE: Architecture = Architecture {
     model_types: &["glm_moe_dsa"],
     architectures: &["GlmMoeDsaForCausalLM", "GlmMoeDsaModel"],
     known_models: &[KnownModel::new("GLM-5 (744B)", "zai-org/GLM-5", "each query sees 2048 keys at most")],
-    spec: sparse,
+    spec: |config| sparse(&with_eps_of_glm(config)),
     weights: |config, spec| {
         let mut map = latent_map(config, spec, true)?;
         index_names(&mut map, spec, config.bool_or("indexer_rope_interleave", true)?);
         Ok(map)
     },
 };
+
+fn with_eps_of_glm(config: &HfConfig) -> HfConfig {
+    config.with_defaults(json!({ "rms_norm_eps": 1e-5 }))
+}
 
 fn latent(config: &HfConfig) -> Result<ModelSpec> {
     let config = &rotated_part(config)?;

@@ -1,6 +1,7 @@
 //! GLM-4.5 to 4.7 (Zeng et al. 2025): grouped key heads half of whose dimensions are rotated, biases on queries, keys
 //! and values, and DeepSeek-V3's experts. Larger models norm their heads.
 
+use serde_json::json;
 use sli_core::{Family, ModelSpec, ProjectionBias, Result, WeightMap};
 
 use super::llama;
@@ -28,7 +29,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 };
 
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
-    let mut spec = llama::spec(config)?;
+    let mut spec = llama::spec(&config.with_defaults(json!({ "rms_norm_eps": 1e-5 })))?;
     let bias = config.bool_or("attention_bias", false)?;
     attentions(&mut spec).for_each(|(_, attention)| attention.bias = ProjectionBias::qkv(bias));
     if config.bool_or("use_qk_norm", false)? {

@@ -1,6 +1,7 @@
 //! gpt-oss (OpenAI 2025): biases everywhere, a learned sink in each head's softmax, windows on every other layer, and
 //! experts with a bounded gate, which released checkpoints store as MXFP4.
 
+use serde_json::json;
 use sli_core::{
     ClampedMlpSpec, ExpertSpec, Family, LoadOp, Mask, ModelSpec, MoeSpec, Result, RouterSpec, Scoring,
     TensorRole, WeightMap,
@@ -29,7 +30,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
     // Said again in other words.
     config.ignore(&["experts_per_token", "initial_context_length"]);
-    let mut spec = llama::spec(config)?;
+    let mut spec = llama::spec(&config.with_defaults(json!({ "rms_norm_eps": 1e-5 })))?;
     let window = config.usize("sliding_window")?;
     let types = config.strs("layer_types")?;
     for (layer, attention) in attentions(&mut spec) {

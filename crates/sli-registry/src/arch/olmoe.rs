@@ -1,5 +1,6 @@
 //! OLMoE (Muennighoff et al. 2024): Llama with norms of whole queries and keys, and experts in every layer.
 
+use serde_json::json;
 use sli_core::{Family, ModelSpec, QkNorm, Result};
 
 use super::{llama, qwen3_moe};
@@ -19,7 +20,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 };
 
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
-    let mut spec = llama::spec(config)?;
+    let mut spec = llama::spec(&config.with_defaults(json!({ "rms_norm_eps": 1e-5 })))?;
     let norm = spec.stacks[0].layers[0].norm;
     let clip = config.optional_f64("clip_qkv")?;
     for (_, attention) in attentions(&mut spec) {

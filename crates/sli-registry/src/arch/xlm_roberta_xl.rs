@@ -1,6 +1,7 @@
 //! XLM-RoBERTa-XL and XXL (Goyal et al. 2021): RoBERTa with the norms before each branch and at the end, and none
 //! after the embedding.
 
+use serde_json::json;
 use sli_core::{Family, ModelSpec, Result, TensorRole, WeightMap};
 
 use super::roberta;
@@ -20,7 +21,7 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 };
 
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
-    let mut spec = roberta::spec(config)?;
+    let mut spec = roberta::spec(&config.with_defaults(json!({ "layer_norm_eps": 1e-5 })))?;
     norm_before(&mut spec);
     Ok(spec)
 }
