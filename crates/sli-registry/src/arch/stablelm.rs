@@ -24,6 +24,8 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 };
 
 fn spec(config: &HfConfig) -> Result<ModelSpec> {
+    // Of the code before transformers' class, which leaves no choice in them.
+    config.ignore(&["use_norm_bias", "rotary_scaling_factor"]);
     let share = config.f64_or(config.first_of(&["rope_pct", "partial_rotary_factor"]), 0.25)?;
     let mut spec = llama::spec(&config.with_defaults(json!({ "partial_rotary_factor": share })))?;
     let eps = config.f64_or(config.first_of(&["layer_norm_eps", "norm_eps"]), 1e-5)?;
