@@ -197,13 +197,14 @@ impl<'a> Bench<'a> {
     }
 
     /// Each weight byte once at the rate of `dd iflag=direct`, or each operation once at torch's rate of bf16 products.
-    /// Without torch, at the best rate of our own.
+    /// Without torch, and where there are no peers, at the best rate of our own.
     fn limit_seconds(&self, forecast: &Value) -> Result<f64> {
         let work = |name: &str| forecast["work"][name].as_f64().unwrap_or(0.0);
         let flops = work("dense_flops") + work("expert_flops") + work("attention_flops");
-        let rate = match python(self.options, &["gemm"]) {
-            Ok(rate) => rate.as_f64().ok_or("no rate")?,
-            Err(_) => flops / forecast["limit_seconds"].as_f64().ok_or("no forecast")?,
+        let torch = (self.case.peer_limit > 0).then(|| python(self.options, &["gemm"]).ok()?.as_f64());
+        let rate = match torch.flatten() {
+            Some(rate) => rate,
+            None => best_product_rate(forecast).ok_or("the plan has no rates")?,
         };
         Ok((work("weight_bytes") / self.disk_rate()?).max(flops / rate))
     }
@@ -262,6 +263,12 @@ impl<'a> Bench<'a> {
         command.args(["--memory", &memory, "--dtype", "bf16"]).args(self.case.task.options());
         command
     }
+}
+
+/// The best rate of products that the plan measured, in operations per second.
+fn best_product_rate(forecast: &Value) -> Option<f64> {
+    let products = forecast["machine"]["compute"]["products"].as_array()?;
+    products.iter().filter_map(|product| product[1].as_f64()).reduce(f64::max)
 }
 
 fn script_path() -> PathBuf {
