@@ -2,33 +2,38 @@
 
 use std::cell::Cell;
 
+use crate::product::LINE;
+
 /// Working memory that a thread which calls kernels keeps at most, in bytes, while products sum over at most 32768
 /// columns (65536 where inputs are rounded to bf16). Longer ones pack 64 rows at a time still: 256 bytes a column.
 pub const SCRATCH_BYTES: usize = 8 << 20;
 
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct CacheLine {
-    values: [f32; 16],
+/// f32 values (or the bits of other 32-bit units) that begin on a cache line.
+#[derive(Default)]
+pub(crate) struct Buffer {
+    values: Vec<f32>,
+    first: usize,
+    length: usize,
 }
 
-/// f32 values (or the bits of other 32-bit units) that begin on a cache line.
-pub(crate) struct Buffer(Vec<CacheLine>);
-
 impl Buffer {
-    /// `length` zeros, rounded up to whole cache lines.
+    const EMPTY: Self = Self { values: Vec::new(), first: 0, length: 0 };
+
+    /// `length` zeros, rounded up to whole cache lines. Where they are new memory of the system, the threads that fill
+    /// them touch them first.
     pub(crate) fn zeros(length: usize) -> Self {
-        Self(vec![CacheLine { values: [0.0; 16] }; length.div_ceil(16)])
+        let length = length.next_multiple_of(LINE);
+        let values = vec![0.0f32; length + LINE - 1];
+        let first = values.as_ptr().align_offset(LINE * size_of::<f32>());
+        Self { values, first, length }
     }
 
     pub(crate) fn as_slice(&self) -> &[f32] {
-        // SAFETY: a cache line is 16 values without padding.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * 16) }
+        &self.values[self.first..][..self.length]
     }
 
     pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
-        // SAFETY: a cache line is 16 values without padding.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * 16) }
+        &mut self.values[self.first..][..self.length]
     }
 }
 
@@ -39,7 +44,7 @@ pub(crate) struct Scratch(Buffer);
 const KEPT: usize = 2;
 
 thread_local! {
-    static OWN: Cell<[Vec<CacheLine>; KEPT]> = const { Cell::new([const { Vec::new() }; KEPT]) };
+    static OWN: Cell<[Buffer; KEPT]> = const { Cell::new([Buffer::EMPTY; KEPT]) };
 }
 
 impl Scratch {
@@ -47,10 +52,10 @@ impl Scratch {
     /// own.
     pub(crate) fn take(length: usize) -> Self {
         let mut own = OWN.take();
-        let fitting = own.iter_mut().filter(|buffer| buffer.len() * 16 >= length);
-        let smallest = fitting.min_by_key(|buffer| buffer.len()).map(std::mem::take);
+        let fitting = own.iter_mut().filter(|buffer| buffer.length >= length);
+        let smallest = fitting.min_by_key(|buffer| buffer.length).map(std::mem::take);
         OWN.set(own);
-        Self(smallest.map_or_else(|| Buffer::zeros(length), Buffer))
+        Self(smallest.unwrap_or_else(|| Buffer::zeros(length)))
     }
 
     pub(crate) fn as_slice(&self) -> &[f32] {
@@ -64,9 +69,9 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let (mut own, buffer) = (OWN.take(), std::mem::take(&mut self.0.0));
-        if let Some(smallest) = own.iter_mut().min_by_key(|buffer| buffer.len())
-            && smallest.len() < buffer.len()
+        let (mut own, buffer) = (OWN.take(), std::mem::take(&mut self.0));
+        if let Some(smallest) = own.iter_mut().min_by_key(|buffer| buffer.length)
+            && smallest.length < buffer.length
         {
             *smallest = buffer;
         }
@@ -101,6 +106,16 @@ impl SharedMut {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn buffers_are_whole_cache_lines() {
+        for length in [0, 1, 16, 17, 100_000] {
+            let buffer = Buffer::zeros(length);
+            let values = buffer.as_slice();
+            assert!(values.len() >= length && values.iter().all(|value| *value == 0.0));
+            assert_eq!((values.as_ptr() as usize % 64, values.len() % 16), (0, 0));
+        }
+    }
 
     #[test]
     fn a_thread_keeps_its_two_largest_buffers() {

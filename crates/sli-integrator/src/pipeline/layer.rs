@@ -35,13 +35,12 @@ impl<B: SliBackend> Pipeline<'_, B> {
         while next < self.chunks.len() {
             let wave = self.wave(next, stack, wave_tokens);
             next = wave.end;
+            // A commit after the first chunk of several needs the inputs of the others.
+            let alone = wave.len() == 1;
             let mut waiting = Vec::new();
             for index in wave {
                 let chunk = self.chunk(index, stack);
-                let state = match wave_tokens {
-                    0 => self.take_state(run, index)?,
-                    _ => self.state(run, index)?,
-                };
+                let state = if alone { self.take_state(run, index)? } else { self.state(run, index)? };
                 let (forward, carried) = self.forward(&block, &chunk, state, stack)?;
                 match forward {
                     Forward::Done(hidden) => {

@@ -257,7 +257,7 @@ impl SliBackend for Flex {
     fn lead_heads(shared: Tensor<Self, 2>, own: Tensor<Self, 2>, heads: usize) -> Tensor<Self, 2> {
         let ([tokens, lead], [_, width]) = (shared.dims(), own.dims());
         let (shared, own) = (Values::of(shared), Values::of(own));
-        let mut out = vec![0.0; tokens * (heads * lead + width)];
+        let mut out = recycle::vector(tokens * (heads * lead + width));
         sli_kernels::lead_heads(shared.slice(), lead, own.slice(), width / heads, heads, &mut out);
         tensor(out, [tokens, heads * lead + width])
     }
