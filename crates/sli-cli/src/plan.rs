@@ -92,6 +92,9 @@ fn print_times(forecast: &Forecast) {
             machine.compute.peak() / 1e9
         ),
     );
+    if forecast.prepare_seconds >= 0.1 {
+        line(forecast.prepare_seconds, "before them: reading and tokenizing the records".into());
+    }
     let moved = ByteSize(work.spill_bytes + work.output_bytes);
     line(forecast.spill_seconds, format!("moving {moved} of activations and outputs"));
     line(forecast.seconds, format!("all together, bound by {}", forecast.bound));

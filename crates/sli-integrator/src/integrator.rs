@@ -1,6 +1,7 @@
 //! The public face: a model, opened once, through which datasets are run.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use sli_core::{BlockSpec, ModelSpec, Result, SliError};
@@ -86,7 +87,9 @@ impl UniversalSliIntegrator {
     /// As [`Self::run_sli`] before the first weight is read.
     pub fn plan(&self, dataset: &Dataset, options: &RunOptions, measuring: Measuring) -> Result<RunPlan> {
         let run = Run::new(self, options)?;
-        run.foresee(&run.samples(dataset)?, measuring)
+        let start = Instant::now();
+        let samples = run.samples(dataset)?;
+        run.foresee(&samples, measuring, start.elapsed())
     }
 
     /// The same for a number of tokens in samples of a length each, of which there is no dataset yet. An
@@ -107,7 +110,7 @@ impl UniversalSliIntegrator {
         }
         let decodes = self.model.spec.is_encoder_decoder();
         let samples = Samples::uniform(tokens, length, vocab_size, decodes);
-        Run::new(self, options)?.foresee(&samples, measuring)
+        Run::new(self, options)?.foresee(&samples, measuring, Duration::ZERO)
     }
 
     /// What can be said of the model without reading its weights.

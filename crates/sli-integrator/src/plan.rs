@@ -372,7 +372,13 @@ mod tests {
     fn a_machine_that_computes_long_enough_reads_one_part_ahead() {
         let products = vec![(1, 1e9), (512, 1e11)];
         let coded_products = products.clone();
-        let compute = ComputeRates { products, coded_products, attention: 1e11, touched_floats: 1e9 };
+        let compute = ComputeRates {
+            products,
+            coded_products,
+            narrow_products: 1e11,
+            attention: vec![(8, 1e11)],
+            touched_floats: 1e9,
+        };
         let ahead = |disk| {
             let machine = MachineRates { disk, compute: compute.clone() };
             plan("8GiB", Some(&machine)).map(|plan| plan.read_ahead >> 20).unwrap()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use burn::backend::{Flex, NdArray};
 use sli_cache::{Fingerprint, RunJournal, activation_states};
@@ -124,7 +124,7 @@ impl<'a> Run<'a> {
         std::fs::create_dir_all(output).map_err(SliError::io("cannot create", output))?;
 
         let (sli, options) = (self.sli, self.options);
-        let forecast = machine.map(|machine| self.forecast(&samples, &plan, machine));
+        let forecast = machine.map(|machine| self.forecast(&samples, &plan, machine, started.elapsed()));
         options.observer.planned(&RunPlan {
             samples: samples.len(),
             tokens: samples.num_tokens(),
@@ -158,11 +158,16 @@ impl<'a> Run<'a> {
         Ok(result)
     }
 
-    /// What a run of these samples would do, and how long it would take.
-    pub(crate) fn foresee(&self, samples: &Samples, measuring: Measuring) -> Result<RunPlan> {
+    /// What a run of these samples would do, and how long it would take, which were `prepared` in that time.
+    pub(crate) fn foresee(
+        &self,
+        samples: &Samples,
+        measuring: Measuring,
+        prepared: Duration,
+    ) -> Result<RunPlan> {
         let machine = self.machine(measuring)?;
         let memory = self.memory_plan(samples, resident_memory().0, machine.as_ref(), None)?;
-        let forecast = machine.map(|machine| self.forecast(samples, &memory, machine));
+        let forecast = machine.map(|machine| self.forecast(samples, &memory, machine, prepared));
         let (samples, tokens) = (samples.len(), samples.num_tokens());
         Ok(RunPlan { samples, tokens, memory, forecast })
     }
@@ -207,11 +212,17 @@ impl<'a> Run<'a> {
     }
 
     /// How long a run takes on a machine.
-    fn forecast(&self, samples: &Samples, plan: &MemoryPlan, machine: MachineRates) -> Forecast {
+    fn forecast(
+        &self,
+        samples: &Samples,
+        plan: &MemoryPlan,
+        machine: MachineRates,
+        prepared: Duration,
+    ) -> Forecast {
         let (model, options, hidden_dtype) = (&self.sli.model, self.options, self.hidden_dtype);
         let stages = WorkCounter { model, samples, options, plan, hidden_dtype }.stages();
         let chunks = Chunks::new(samples, plan.chunk_tokens, options.batch_size);
-        Forecast::new(&stages, chunks.mean_tokens(samples), plan, machine)
+        Forecast::new(&stages, chunks.mean_tokens(samples), plan, machine, prepared)
     }
 
     /// Everything that changes the results.

@@ -5,15 +5,20 @@
 //! memory for it does.
 
 mod machine;
+mod measure;
+mod rates;
 mod work;
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use self::rates::Products;
 use crate::plan::MemoryPlan;
 
-pub use machine::{ComputeRates, MachineRates, Measuring};
+pub use machine::{MachineRates, Measuring};
+pub use rates::ComputeRates;
 pub use work::Work;
 pub(crate) use work::{StageWork, WorkCounter};
 
@@ -46,6 +51,8 @@ pub struct Forecast {
     pub work: Work,
     /// The rates that the times are made from.
     pub machine: MachineRates,
+    /// Seconds that passed before: the records were read and tokenized.
+    pub prepare_seconds: f64,
     /// Seconds of reading weights, without a pause.
     pub disk_seconds: f64,
     /// Seconds of computing, without a pause.
@@ -94,12 +101,13 @@ impl Speed {
 const FIXED_SECONDS: f64 = 0.04;
 
 impl Forecast {
-    /// The time for the work of each stage, in order, in chunks of about so many tokens.
+    /// The time for the work of each stage, in order, in chunks of about so many tokens, after `prepared`.
     pub(crate) fn new(
         stages: &[StageWork],
         chunk_tokens: usize,
         plan: &MemoryPlan,
         machine: MachineRates,
+        prepared: Duration,
     ) -> Self {
         let mut work = Work::default();
         stages.iter().for_each(|stage| work += stage.work);
@@ -118,7 +126,10 @@ impl Forecast {
         let limit =
             (work.weight_bytes as f64 / machine.disk).max(work.flops() as f64 / machine.compute.peak());
         Self {
-            seconds: pipelined(&times, plan.largest_group + plan.read_ahead) + FIXED_SECONDS,
+            seconds: prepared.as_secs_f64()
+                + pipelined(&times, plan.largest_group + plan.read_ahead)
+                + FIXED_SECONDS,
+            prepare_seconds: prepared.as_secs_f64(),
             limit_seconds: limit,
             work,
             machine,
@@ -141,14 +152,17 @@ struct StageTimes {
 
 impl StageTimes {
     fn new(stage: &StageWork, chunk_tokens: usize, machine: &MachineRates) -> Self {
-        let StageWork { work, expert_rows, held_bytes, dense_coded, experts_coded } = stage;
+        let StageWork { work, expert_rows, sample_tokens, held_bytes, dense_coded, experts_coded } = stage;
         let compute = &machine.compute;
+        let products = |flops: u64, floats: u64| Products { flops: flops as f64, floats: floats as f64 };
+        let dense = products(work.dense_flops, work.dense_floats);
+        let experts = products(work.expert_flops, work.expert_floats);
         Self {
             held: *held_bytes,
             read: work.weight_bytes as f64 / machine.disk,
-            compute: work.dense_flops as f64 / compute.product(chunk_tokens, *dense_coded)
-                + work.expert_flops as f64 / compute.product(*expert_rows, *experts_coded)
-                + work.attention_flops as f64 / compute.attention
+            compute: compute.product_seconds(dense, chunk_tokens, *dense_coded)
+                + compute.product_seconds(experts, *expert_rows, *experts_coded)
+                + work.attention_flops as f64 / compute.attention(*sample_tokens)
                 + work.touched_floats as f64 / compute.touched_floats,
             move_rows: (work.spill_bytes + work.output_bytes) as f64 / machine.disk,
         }
@@ -198,7 +212,8 @@ mod tests {
         let compute = ComputeRates {
             products: vec![(1, 100.0)],
             coded_products: vec![(1, 50.0)],
-            attention: 1.0,
+            narrow_products: 100.0,
+            attention: vec![(1, 1.0)],
             touched_floats: 1.0,
         };
         let machine = MachineRates { disk: 1.0, compute };

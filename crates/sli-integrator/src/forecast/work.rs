@@ -28,8 +28,12 @@ pub struct Work {
     /// Floating-point operations of products with weights that every token goes through; a multiplication with its
     /// addition is two.
     pub dense_flops: u64,
-    /// Those of products with the experts that tokens choose.
+    /// f32 values that go into these products and come out.
+    pub dense_floats: u64,
+    /// Operations of products with the experts that tokens choose.
     pub expert_flops: u64,
+    /// f32 values that go into those and come out.
+    pub expert_floats: u64,
     /// Those of products between activations: scores and weighted values of attention.
     pub attention_flops: u64,
     /// f32 values that everything between the products passes over: norms, gates, rotations, sums, scans.
@@ -49,7 +53,9 @@ impl AddAssign for Work {
         self.output_bytes += other.output_bytes;
         self.spill_bytes += other.spill_bytes;
         self.dense_flops += other.dense_flops;
+        self.dense_floats += other.dense_floats;
         self.expert_flops += other.expert_flops;
+        self.expert_floats += other.expert_floats;
         self.attention_flops += other.attention_flops;
         self.touched_floats += other.touched_floats;
     }
@@ -61,6 +67,8 @@ pub(crate) struct StageWork {
     pub(crate) work: Work,
     /// Rows that an expert is multiplied with at once, when tokens choose evenly.
     pub(crate) expert_rows: usize,
+    /// Tokens of a sample, on average.
+    pub(crate) sample_tokens: usize,
     /// Are weights that every token goes through decoded on their way into products?
     pub(crate) dense_coded: bool,
     /// Are those of experts?
@@ -104,6 +112,7 @@ impl WorkCounter<'_> {
             StageWork {
                 work,
                 expert_rows: self.expert_rows(*stage),
+                sample_tokens: self.sequences(*stage).num_tokens().div_ceil(self.samples.len().max(1)),
                 dense_coded: stage.groups().iter().any(|group| self.is_coded(place, *group)),
                 experts_coded: self.is_coded(place, Group::Expert(0)),
                 held_bytes: self.held_bytes(*stage),
@@ -169,10 +178,11 @@ impl WorkCounter<'_> {
         let (place, block) = (Place::Layer { stack, layer }, &spec.layers[layer]);
         let sequences = self.samples.sequences(stack);
         let tokens = sequences.num_tokens() as u64;
-        let slots = part.groups().iter().flat_map(|group| layout.slots(place, *group));
+        let slots = || part.groups().iter().flat_map(|group| layout.slots(place, *group));
         let mut work = Work {
             weight_bytes: part.groups().iter().map(|group| layout.group_bytes(place, *group)).sum(),
-            dense_flops: 2 * tokens * matrix_elements(slots),
+            dense_flops: 2 * tokens * matrix_elements(slots()),
+            dense_floats: tokens * matrix_sides(slots()),
             attention_flops: match part.has_mixers() {
                 true => attention_flops(block, self.samples, stack),
                 false => 0,
@@ -186,12 +196,14 @@ impl WorkCounter<'_> {
                 layout.groups(place).filter(|group| matches!(group, Group::Expert(_))).collect();
             let (count, chosen) = (moe.num_experts as f64, moe.router.top_k as f64);
             let bytes: u64 = experts.iter().map(|group| layout.group_bytes(place, *group)).sum();
-            let elements = experts.first().map_or(0, |group| matrix_elements(layout.slots(place, *group)));
+            let slots = || experts.first().into_iter().flat_map(|group| layout.slots(place, *group));
             // Each wave reads the experts that its tokens choose.
             let wave = (self.plan.wave_tokens as u64).clamp(1, tokens.max(1));
             let reached = 1.0 - (1.0 - (chosen / count).min(1.0)).powf(wave as f64);
             work.weight_bytes += (bytes as f64 * reached) as u64 * tokens.div_ceil(wave);
-            work.expert_flops = 2 * tokens * moe.router.top_k as u64 * elements;
+            let rows = tokens * moe.router.top_k as u64;
+            work.expert_flops = 2 * rows * matrix_elements(slots());
+            work.expert_floats = rows * matrix_sides(slots());
         }
         work
     }
@@ -213,7 +225,9 @@ impl WorkCounter<'_> {
                 false => tokens.div_ceil(self.plan.head_wave_tokens.max(1) as u64),
             };
             work.weight_bytes += layout.group_bytes(Place::Head, Group::Dense) * waves;
-            work.dense_flops = 2 * tokens * matrix_elements(layout.slots(Place::Head, Group::Dense));
+            let slots = || layout.slots(Place::Head, Group::Dense);
+            work.dense_flops = 2 * tokens * matrix_elements(slots());
+            work.dense_floats = tokens * matrix_sides(slots());
             work.touched_floats += tokens * vocab;
             work.output_bytes += match self.options.logits {
                 Logits::None => 0,
@@ -232,8 +246,16 @@ fn largest_slot(layout: &Layout, place: Place) -> Option<&Slot> {
 
 /// Elements of all matrices, each of which every token is multiplied with.
 fn matrix_elements<'a>(slots: impl IntoIterator<Item = &'a Slot>) -> u64 {
-    let matrices = slots.into_iter().filter(|slot| slot.need.shape.len() > 1);
-    matrices.map(|slot| slot.need.shape.iter().product::<usize>() as u64).sum()
+    matrices(slots).map(|shape| shape.iter().product::<usize>() as u64).sum()
+}
+
+/// Rows and columns of all matrices: what a token's products write and read.
+fn matrix_sides<'a>(slots: impl IntoIterator<Item = &'a Slot>) -> u64 {
+    matrices(slots).map(|shape| (shape[0] + shape[1..].iter().product::<usize>()) as u64).sum()
+}
+
+fn matrices<'a>(slots: impl IntoIterator<Item = &'a Slot>) -> impl Iterator<Item = &'a [usize]> {
+    slots.into_iter().map(|slot| &slot.need.shape[..]).filter(|shape| shape.len() > 1)
 }
 
 /// Scores and weighted values of a layer, over all samples.
