@@ -33,6 +33,8 @@ pub struct MemoryPlan {
     pub experts_held: u64,
     /// Tokens that go through the experts of a layer together.
     pub wave_tokens: usize,
+    /// Is the table of embeddings in memory as a whole while its rows are taken?
+    pub embedding_resident: bool,
     /// Rows of a tile of the vocabulary matrix.
     pub head_tile_rows: usize,
     /// Tokens that go through the tiles together when the matrix does not stay in memory.
@@ -228,6 +230,7 @@ impl Situation<'_> {
             experts_together: together as usize,
             experts_held,
             wave_tokens: wave as usize,
+            embedding_resident: false,
             head_tile_rows: tile_rows as usize,
             head_wave_tokens: chunk as usize,
             head_resident: false,
@@ -245,11 +248,17 @@ impl Situation<'_> {
         parts.iter().map(|part| scratch_floats(block, *part, inputs, hidden)).max().unwrap_or(0)
     }
 
-    /// Gives memory that is left over to larger waves and to the head.
+    /// Gives memory that is left over to the table of embeddings, to larger waves and to the head, which need it one after
+    /// another.
     fn use_what_is_left(&self, mut plan: MemoryPlan) -> MemoryPlan {
         let left = self.memory.bytes() - plan.peak();
         let hidden = self.spec.stacks.iter().map(|stack| stack.hidden_size as u64).max().unwrap_or(0);
-        let top_k = layers_top_k(self.spec);
+        let (tokens, top_k) = (self.num_tokens(), layers_top_k(self.spec));
+        // Rows that are read chunk by chunk are read again and again, all together more than the table has. It may be
+        // converted on its way.
+        plan.embedding_resident = tokens > plan.chunk_tokens
+            && tokens as u64 > self.sizes.embedding_rows
+            && 2 * self.sizes.embedding <= left;
         if top_k > 0 {
             plan.wave_tokens += (left / (pending_floats(hidden, top_k) * 4)) as usize;
         }
@@ -258,7 +267,7 @@ impl Situation<'_> {
         let left = left + plan.largest_group + plan.read_ahead;
         plan.head_wave_tokens += (left / (8 * hidden).max(1)) as usize;
         // Tiles that all tokens go through together need not stay.
-        plan.head_resident = self.num_tokens() > plan.head_wave_tokens && vocab * self.sizes.head_row <= left;
+        plan.head_resident = tokens > plan.head_wave_tokens && vocab * self.sizes.head_row <= left;
         plan
     }
 }
@@ -330,7 +339,15 @@ mod tests {
             samples.samples.push(Sample { id: None, truncated: false, scored_from: 1 });
         }
         let stages = [128 << 20, 258 << 20].repeat(32);
-        let sizes = &WeightSizes { in_parts: true, stages, head_row: 8192, ..WeightSizes::default() };
+        let (embedding, embedding_rows) = (250 << 20, 32000);
+        let sizes = &WeightSizes {
+            in_parts: true,
+            stages,
+            embedding,
+            embedding_rows,
+            head_row: 8192,
+            ..WeightSizes::default()
+        };
         let (options, memory) = (&RunOptions::default(), memory.parse()?);
         let (spec, samples) = (&spec, &samples);
         Situation { spec, samples, options, sizes, machine, resident: 8 << 20, memory, decided: None }.plan()
@@ -366,6 +383,13 @@ mod tests {
         };
         assert_eq!(head_of("2GiB"), (true, true));
         assert_eq!(head_of("64GiB"), (false, false), "all tokens go through it together");
+    }
+
+    #[test]
+    fn the_embedding_stays_where_more_rows_are_taken_than_it_has() {
+        let kept = |samples, memory: &str| plan_for(samples, memory, None).unwrap().embedding_resident;
+        assert!(kept(1001, "3GiB") && !kept(1000, "3GiB"), "32,000 tokens");
+        assert!(!kept(1001, "1100MiB"), "no memory is left for it");
     }
 
     #[test]

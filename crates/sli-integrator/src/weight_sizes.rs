@@ -18,6 +18,9 @@ pub(crate) struct WeightSizes {
     pub(crate) stages: Vec<u64>,
     /// The largest expert; zero without experts.
     pub(crate) largest_expert: u64,
+    /// The largest table of embeddings, and its rows.
+    pub(crate) embedding: u64,
+    pub(crate) embedding_rows: u64,
     /// A row of the vocabulary matrix.
     pub(crate) head_row: u64,
     /// What is held from the first use to the end.
@@ -51,6 +54,12 @@ impl WeightSizes {
             for group in layout.groups(place).filter(|group| matches!(group, Group::Expert(_))) {
                 let bytes = layout.memory_bytes(&ReadRequest::Group(place, group))?;
                 all.largest_expert = all.largest_expert.max(bytes);
+            }
+        }
+        for stack in 0..model.spec.stacks.len() {
+            let slot = layout.slot(Place::Embedding { stack }, TensorRole::TokenEmbedding.weight())?;
+            if slot.bytes() as u64 > all.embedding {
+                (all.embedding, all.embedding_rows) = (slot.bytes() as u64, slot.need.shape[0] as u64);
             }
         }
         if model.spec.head.is_some() {

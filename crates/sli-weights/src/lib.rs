@@ -70,5 +70,6 @@ pub use header::StoredDtype;
 pub use layout::Layout;
 pub use load::{GroupTensors, ReadRequest};
 pub use loader::{HubOptions, UniversalWeightLoader};
+pub use rows::Table;
 pub use slot::Slot;
 pub use stream::{StreamOptions, StreamStats, WeightStream};

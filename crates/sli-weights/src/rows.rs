@@ -1,4 +1,4 @@
-//! Rows of a table, gathered from the file: an embedding is never in memory whole.
+//! Rows of a table, gathered from the file, or from memory where all of it is wanted again and again.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,22 +29,12 @@ impl Layout {
     /// # Errors
     /// [`SliError::Usage`] for a row that the table does not have; when the file cannot be read.
     pub fn read_rows(&self, slot: &Slot, rows: &[u32]) -> Result<HostTensor> {
-        let count = slot.need.shape[0];
-        if let Some(row) = rows.iter().find(|row| **row as usize >= count) {
-            let name = &slot.stored.name;
-            return Err(SliError::Usage(format!("row {row} of tensor '{name}', which has {count} rows")));
-        }
+        check_rows(slot, rows)?;
+        let Some(starts) = slot.row_starts() else {
+            return self.load_table(slot)?.rows(rows);
+        };
         let mut memory = Memory::unpooled();
         let shape = [&[rows.len()], &slot.need.shape[1..]].concat();
-        let Some(starts) = slot.row_starts() else {
-            let table = load_slot(slot, &mut self.checkpoint())?;
-            // Tables are small against what is quantised, and rarely are: as a whole will do.
-            let table = match table.scales() {
-                Some(_) => HostTensor::from_vec(table.to_f32().into_owned(), slot.need.shape.clone()),
-                None => table,
-            };
-            return Ok(rows_of(&table, rows, shape, &mut memory));
-        };
         let dtype = slot.stored_dtype;
         let bytes = shape.iter().product::<usize>() * dtype.size();
         let row_bytes = bytes / rows.len().max(1);
@@ -65,12 +55,63 @@ impl Layout {
         Ok(slot.converted(rows, &mut memory))
     }
 
+    /// A table of this layout, as a whole.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn load_table<'a>(&self, slot: &'a Slot) -> Result<Table<'a>> {
+        let values = load_slot(slot, &mut self.checkpoint())?;
+        // Tables are small against what is quantised, and rarely are.
+        let values = match values.scales() {
+            Some(_) => HostTensor::from_vec(values.to_f32().into_owned(), slot.need.shape.clone()),
+            None => values,
+        };
+        Ok(Table { slot, values })
+    }
+
     /// Rows `rows` of a tensor of this layout: a tile of the vocabulary matrix, say.
     ///
     /// # Errors
     /// As [`Layout::read_rows`].
     pub fn load_row_range(&self, slot: &Slot, rows: Range<usize>) -> Result<HostTensor> {
         load_slot(&slot.rows(rows)?, &mut self.checkpoint())
+    }
+}
+
+/// A table in memory.
+#[derive(Debug)]
+pub struct Table<'a> {
+    slot: &'a Slot,
+    values: HostTensor,
+}
+
+impl Table<'_> {
+    /// Rows, in the order asked for: [rows.len(), width].
+    ///
+    /// # Errors
+    /// [`SliError::Usage`] for a row that the table does not have.
+    pub fn rows(&self, rows: &[u32]) -> Result<HostTensor> {
+        check_rows(self.slot, rows)?;
+        let table = &self.values;
+        let row_bytes = table.bytes().len() / table.shape()[0];
+        let bytes = row_bytes * rows.len();
+        let mut out = Memory::unpooled().buffer(bytes);
+        for (out, row) in out.chunks_exact_mut(row_bytes).zip(rows) {
+            out.copy_from_slice(&table.bytes()[*row as usize * row_bytes..][..row_bytes]);
+        }
+        let shape = [&[rows.len()], &self.slot.need.shape[1..]].concat();
+        Ok(HostTensor::new(table.dtype(), shape, out.into_bytes().slice(..bytes)))
+    }
+}
+
+fn check_rows(slot: &Slot, rows: &[u32]) -> Result<()> {
+    let count = slot.need.shape[0];
+    match rows.iter().find(|row| **row as usize >= count) {
+        Some(row) => {
+            let name = &slot.stored.name;
+            Err(SliError::Usage(format!("row {row} of tensor '{name}', which has {count} rows")))
+        }
+        None => Ok(()),
     }
 }
 
@@ -135,15 +176,4 @@ fn read_side_by_side(
         drop(done);
         results.into_iter().try_for_each(|result| result.map(|(run, bytes)| use_run(run, &bytes)))
     })
-}
-
-/// Rows of a table in memory, for tables whose rows do not lie in one piece in the file.
-fn rows_of(table: &HostTensor, rows: &[u32], shape: Vec<usize>, memory: &mut Memory) -> HostTensor {
-    let row_bytes = table.bytes().len() / table.shape()[0];
-    let bytes = row_bytes * rows.len();
-    let mut out = memory.buffer(bytes);
-    for (out, row) in out.chunks_exact_mut(row_bytes).zip(rows) {
-        out.copy_from_slice(&table.bytes()[*row as usize * row_bytes..][..row_bytes]);
-    }
-    HostTensor::new(table.dtype(), shape, out.into_bytes().slice(..bytes))
 }

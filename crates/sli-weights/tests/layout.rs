@@ -281,6 +281,10 @@ fn rows_are_gathered_in_any_order() {
     let firsts: Vec<_> = rows.elements::<f32>().iter().step_by(4).copied().collect();
     assert_eq!(firsts, [20.0, 0.0, 0.0, 12.0, 20.0]);
     assert!(layout.read_rows(table, &[]).unwrap().is_empty());
+    let kept = layout.load_table(table).unwrap();
+    let same = kept.rows(&[5, 0, 0, 3, 5]).unwrap();
+    assert_eq!((same.shape(), same.bytes()), (rows.shape(), rows.bytes()), "the same from memory");
+    assert!(kept.rows(&[1, 6]).is_err());
     let error = layout.read_rows(table, &[1, 6]).unwrap_err();
     assert!(error.to_string().contains("row 6 of tensor 'embed.weight', which has 6 rows"), "{error}");
 

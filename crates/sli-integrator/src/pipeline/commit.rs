@@ -101,6 +101,12 @@ impl Committer {
         self.last.elapsed() >= self.interval
     }
 
+    /// The same for one that is waited for, when the run will be done after `to_come`: near the end, what could be lost
+    /// without it is little more than what may be lost anyway.
+    pub(crate) fn is_worth_waiting_for(&self, to_come: Duration) -> bool {
+        self.is_due() && to_come >= self.interval / 2
+    }
+
     /// Commits behind the jobs that wait. `sync_outputs` makes durable what the outputs have written.
     pub(crate) fn commit(
         &mut self,

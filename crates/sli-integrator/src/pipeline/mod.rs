@@ -60,6 +60,8 @@ pub(crate) struct Pipeline<'a, B: SliBackend> {
 #[derive(Debug)]
 pub(crate) struct Totals {
     started: Instant,
+    /// The stage that this process began with.
+    first_stage: usize,
     seconds_before: f64,
     bytes_read: u64,
     /// Profiles of the stages that ended.
@@ -73,6 +75,7 @@ impl Totals {
     pub(crate) fn new(past: &Past, started: Instant) -> Self {
         Self {
             started,
+            first_stage: past.position.stage,
             seconds_before: past.last.seconds,
             bytes_read: past.last.bytes_read,
             committed: past.profiles.len(),
@@ -122,7 +125,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
                 Stage::Layer { stack, layer, part } => self.run_layer(&mut run, stack, layer, part, done)?,
                 Stage::Final { stack } => self.run_final(&mut run, stack, done)?,
             }
-            self.end(run)?;
+            self.end(run, stages.len() - index - 1)?;
         }
         Ok(())
     }
@@ -249,12 +252,19 @@ impl<B: SliBackend> Pipeline<'_, B> {
             &self.small_tensors(place, &[TensorRole::TokenEmbedding, TensorRole::LayerInputTable])?,
         )?;
         let table = model.layout.slot(place, TensorRole::TokenEmbedding.weight())?;
+        let start = Instant::now();
+        let kept = self.plan.embedding_resident.then(|| model.layout.load_table(table)).transpose()?;
+        run.read += start.elapsed();
+        run.wait += start.elapsed();
         let device = self.factory.device().clone();
         for index in done..self.chunks.len() {
             let chunk = self.chunk(index, stack);
             let ids = samples.sequences(stack).ids(chunk.samples.clone());
             let start = Instant::now();
-            let rows = model.layout.read_rows(table, ids)?;
+            let rows = match &kept {
+                Some(kept) => kept.rows(ids)?,
+                None => model.layout.read_rows(table, ids)?,
+            };
             run.read += start.elapsed();
             run.wait += start.elapsed();
             let rows = B::from_host(
@@ -391,8 +401,8 @@ impl<B: SliBackend> Pipeline<'_, B> {
         self.committer.commit(&self.writer, &self.store, sync, position, &note)
     }
 
-    /// The end of a stage: its statistics and its profile, and a commit.
-    fn end(&mut self, run: StageRun) -> Result<()> {
+    /// The end of a stage, with so many `left`: its statistics and its profile, and a commit.
+    fn end(&mut self, run: StageRun, left: usize) -> Result<()> {
         let spec = &self.model.spec;
         if let Some(moments) = &run.moments {
             let folder = self.output.join("stats");
@@ -413,7 +423,9 @@ impl<B: SliBackend> Pipeline<'_, B> {
             write_seconds: self.writer.take_busy_time().as_secs_f64(),
         });
         self.options.observer.stage_finished();
-        if self.store.is_durable() || self.committer.is_due() {
+        let here = (run.index + 1 - self.totals.first_stage) as u32;
+        let to_come = self.totals.started.elapsed() / here * left as u32;
+        if self.store.is_durable() || self.committer.is_worth_waiting_for(to_come) {
             // The next stage overwrites what this one read, and a store in memory must not change while it is saved:
             // so this commit is waited for.
             self.commit(&run, Position { stage: run.index + 1, chunks: 0 }, || Ok(()))?;
