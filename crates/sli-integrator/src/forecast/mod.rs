@@ -51,7 +51,7 @@ pub struct Forecast {
     pub work: Work,
     /// The rates that the times are made from.
     pub machine: MachineRates,
-    /// Seconds that passed before: the records were read and tokenized.
+    /// Seconds that passed before: the records were read and tokenized, and what was not known of the machine measured.
     pub prepare_seconds: f64,
     /// Seconds of reading weights, without a pause.
     pub disk_seconds: f64,
