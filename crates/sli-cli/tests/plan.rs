@@ -52,6 +52,13 @@ fn a_plan_counts_what_the_run_then_reads_and_writes() {
     );
     assert_eq!(count("spill_bytes"), 0);
     assert!(count("dense_flops") > 0 && count("attention_flops") > 0);
+    // In each of 3 layers four matrices of 32 x 32 and three of 32 x 48, and a head of 96 x 32.
+    let sides = 3 * (4 * 64 + 3 * 80) + 128;
+    assert_eq!(count("dense_floats"), sides * plan["tokens"].as_u64().unwrap());
+    assert!(
+        forecast["prepare_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0),
+        "records were tokenized"
+    );
 
     for seconds in ["seconds", "limit_seconds", "disk_seconds", "compute_seconds"] {
         assert!(forecast[seconds].as_f64().is_some_and(|s| s.is_finite() && s > 0.0), "{forecast}");
@@ -66,6 +73,7 @@ fn what_was_measured_is_kept_and_damage_to_it_is_no_matter() {
     let work = workplace("llama");
     let first = plan(&work, "--tokens 64 --memory 512MiB");
     let kept = work.path("cache/sli/machine.json");
+    assert_eq!(first["forecast"]["prepare_seconds"], 0.0, "there were no records");
     let compute = |plan: &Value| plan["forecast"]["machine"]["compute"].clone();
     assert_eq!(compute(&plan(&work, "--tokens 64 --memory 512MiB")), compute(&first));
     fs::write(&kept, "{ not json").unwrap();
@@ -83,6 +91,24 @@ fn spilling_and_experts_are_counted() {
     assert_eq!(count(&few, "spill_bytes"), 0);
     assert!(count(&many, "spill_bytes") > 0 && many["memory"]["spilled"] == true);
     assert_eq!(count(&many, "expert_flops"), 100 * count(&few, "expert_flops"));
+}
+
+#[test]
+fn the_embedding_is_read_once_where_many_chunks_take_rows_of_it() {
+    let work = workplace("llama");
+    let ids = |sample: usize| (0..8).map(|i| (sample * 7 + i * 5) % 96).collect::<Vec<_>>();
+    work.write("ids.jsonl", json_lines(&(0..120).map(|i| json!({"input_ids": ids(i)})).collect::<Vec<_>>()));
+    let options = "--hidden-states all --memory 512MiB";
+    let of = |output: &str, more: &str| {
+        let options = format!("{options} {more}");
+        let plan = plan(&work, &format!("--dataset ids.jsonl {options}"));
+        outcome(&mut work.run("ids.jsonl", output, &options)).printed();
+        (plan["memory"]["embedding_resident"] == true, tree(&work.path(output).join("hidden/embedding")))
+    };
+    let (kept, from_memory) = of("many", "--batch-size 1");
+    let (not_kept, from_file) = of("one", "");
+    assert!(kept && !not_kept);
+    assert_eq!(from_memory, from_file);
 }
 
 #[test]

@@ -254,11 +254,10 @@ impl Situation<'_> {
         let left = self.memory.bytes() - plan.peak();
         let hidden = self.spec.stacks.iter().map(|stack| stack.hidden_size as u64).max().unwrap_or(0);
         let (tokens, top_k) = (self.num_tokens(), layers_top_k(self.spec));
-        // Rows that are read chunk by chunk are read again and again, all together more than the table has. It may be
-        // converted on its way.
-        plan.embedding_resident = tokens > plan.chunk_tokens
-            && tokens as u64 > self.sizes.embedding_rows
-            && 2 * self.sizes.embedding <= left;
+        // Rows that are read chunk by chunk are read again and again, all together more than the table has.
+        let chunks = Chunks::new(self.samples, plan.chunk_tokens, self.options.batch_size);
+        plan.embedding_resident =
+            chunks.len() > 1 && tokens as u64 > self.sizes.embedding_rows && self.sizes.embedding <= left;
         if top_k > 0 {
             plan.wave_tokens += (left / (pending_floats(hidden, top_k) * 4)) as usize;
         }
@@ -339,7 +338,7 @@ mod tests {
             samples.samples.push(Sample { id: None, truncated: false, scored_from: 1 });
         }
         let stages = [128 << 20, 258 << 20].repeat(32);
-        let (embedding, embedding_rows) = (250 << 20, 32000);
+        let (embedding, embedding_rows) = (750 << 20, 32000);
         let sizes = &WeightSizes {
             in_parts: true,
             stages,

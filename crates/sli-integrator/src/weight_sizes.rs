@@ -18,8 +18,9 @@ pub(crate) struct WeightSizes {
     pub(crate) stages: Vec<u64>,
     /// The largest expert; zero without experts.
     pub(crate) largest_expert: u64,
-    /// The largest table of embeddings, and its rows.
+    /// The largest table of embeddings while it is read, as stored and in f32, which it may become.
     pub(crate) embedding: u64,
+    /// Its rows.
     pub(crate) embedding_rows: u64,
     /// A row of the vocabulary matrix.
     pub(crate) head_row: u64,
@@ -58,8 +59,10 @@ impl WeightSizes {
         }
         for stack in 0..model.spec.stacks.len() {
             let slot = layout.slot(Place::Embedding { stack }, TensorRole::TokenEmbedding.weight())?;
-            if slot.bytes() as u64 > all.embedding {
-                (all.embedding, all.embedding_rows) = (slot.bytes() as u64, slot.need.shape[0] as u64);
+            let values: usize = slot.need.shape.iter().product();
+            let held = (slot.bytes() + values * size_of::<f32>()) as u64;
+            if held > all.embedding {
+                (all.embedding, all.embedding_rows) = (held, slot.need.shape[0] as u64);
             }
         }
         if model.spec.head.is_some() {

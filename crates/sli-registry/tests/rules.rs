@@ -192,6 +192,7 @@ fn norms_have_the_eps_of_their_class_where_none_is_given() {
         "GlmMoeDsaForCausalLM",
         "GptOssForCausalLM",
         "XLMRobertaXLForMaskedLM",
+        "Qwen2VLForConditionalGeneration",
     ] {
         assert_eq!(last_layer(class, sizes.clone()).norm.eps, 1e-5, "{class}");
     }

@@ -156,11 +156,14 @@ impl WorkCounter<'_> {
     fn embedding(&self, stack: usize) -> Work {
         let spec = &self.model.spec.stacks[stack];
         let sequences = self.samples.sequences(stack);
-        let rows = sequences.tokens().iter().collect::<HashSet<_>>().len() as u64;
         let table = largest_slot(&self.model.layout, Place::Embedding { stack });
+        let rows = match self.plan.embedding_resident {
+            true => table.map_or(0, |table| table.need.shape[0]),
+            false => sequences.tokens().iter().collect::<HashSet<_>>().len(),
+        };
         let row_bytes = table.map_or(0, |table| table.bytes() / table.need.shape[0].max(1)) as u64;
         let touched_floats = (sequences.num_tokens() * spec.hidden_size) as u64;
-        Work { weight_bytes: rows * row_bytes, touched_floats, ..Work::default() }
+        Work { weight_bytes: rows as u64 * row_bytes, touched_floats, ..Work::default() }
     }
 
     fn is_coded(&self, place: Place, group: Group) -> bool {

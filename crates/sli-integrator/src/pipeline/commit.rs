@@ -134,3 +134,26 @@ impl Committer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sli_cache::{Fingerprint, ResidentStore};
+
+    use super::*;
+
+    #[test]
+    fn no_commit_is_waited_for_near_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let (journal, _) = RunJournal::open_or_create(directory.path(), &Fingerprint::new()).unwrap();
+        let store = ResidentStore::create(directory.path().join("store")).unwrap();
+        let mut committer = Committer::new(journal, Duration::from_secs(30), &store);
+        let worth = |committer: &Committer| {
+            [14, 15].map(|seconds| committer.is_worth_waiting_for(Duration::from_secs(seconds)))
+        };
+        assert_eq!(worth(&committer), [false, false], "nothing is due yet");
+        committer.last = Instant::now().checked_sub(Duration::from_secs(31)).unwrap();
+        assert_eq!(worth(&committer), [false, true]);
+        committer.interval = Duration::ZERO;
+        assert!(committer.is_worth_waiting_for(Duration::ZERO), "every stage, where that is asked for");
+    }
+}

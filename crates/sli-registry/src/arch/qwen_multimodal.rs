@@ -19,7 +19,7 @@ pub(crate) const QWEN2_VL: Architecture = Architecture {
         KnownModel::new("Qwen2-VL-72B", "Qwen/Qwen2-VL-72B-Instruct", "text only"),
         KnownModel::new("Qwen2.5-VL-72B", "Qwen/Qwen2.5-VL-72B-Instruct", "text only"),
     ],
-    spec: |config| with_head(qwen2::spec(&text(config)?)?),
+    spec: |config| with_head(qwen2::spec(&text(config)?.with_defaults(json!({ "rms_norm_eps": 1e-5 })))?),
     weights: |config, spec| within(config, &qwen2::ARCHITECTURE, spec, VISUAL),
 };
 
