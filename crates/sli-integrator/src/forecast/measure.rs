@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use half::bf16;
+use rayon::prelude::*;
 use sli_kernels::{Attention, Format, Matrix, Precision, add_rms_norm, attention, linear};
 
 use super::rates::{ComputeRates, NARROW, WIDE};
@@ -81,19 +82,21 @@ fn rates<'a>(
     TOKENS.map(rate).to_vec()
 }
 
-/// Many rows with a narrow matrix.
+/// Many rows with a narrow matrix, on each thread at once, as chunks side by side are.
 fn measure_narrow(precision: Precision, x: &[f32], weights: &[bf16]) -> f64 {
     let [rows, columns] = NARROW;
-    let tokens = TOKENS[TOKENS.len() - 1];
+    let (tokens, threads) = (TOKENS[TOKENS.len() - 1], rayon::current_num_threads());
     let matrix = Matrix { rows, columns, format: Format::Bf16(&weights[..rows * columns]) };
-    let (x, mut y) = (&x[..tokens * columns], vec![0.0; tokens * rows]);
-    let seconds = seconds_each(|| linear(x.into(), &matrix, None, precision, &mut y));
-    2.0 * (tokens * rows * columns) as f64 / seconds
+    let (x, mut y) = (&x[..tokens * columns], vec![0.0; threads * tokens * rows]);
+    let seconds = seconds_each(|| {
+        y.par_chunks_mut(tokens * rows).for_each(|y| linear(x.into(), &matrix, None, precision, y));
+    });
+    2.0 * (threads * tokens * rows * columns) as f64 / seconds
 }
 
-/// Samples of `length` tokens, 256 tokens together, 16 heads of 64.
+/// Samples of `length` tokens, 1024 tokens together, 16 heads of 64.
 fn measure_attention(precision: Precision, x: &[f32], length: usize) -> f64 {
-    let (tokens, heads, head_dim) = (256, 16, 64);
+    let (tokens, heads, head_dim) = (1024, 16, 64);
     let shape = Attention::causal([heads, heads], [head_dim, head_dim], 0.125);
     let rows = &x[..tokens * heads * head_dim];
     let mut out = vec![0.0; rows.len()];

@@ -9,7 +9,7 @@ pub struct ComputeRates {
     pub products: Vec<(usize, f64)>,
     /// The same with weights of 8 bits, which are decoded on their way.
     pub coded_products: Vec<(usize, f64)>,
-    /// The rate of products of many rows with a narrow matrix in bf16.
+    /// The rate of products of many rows with a narrow matrix in bf16, as many at once as there are threads.
     pub narrow_products: f64,
     /// Those of attention, by tokens of a sample.
     pub attention: Vec<(usize, f64)>,
