@@ -221,8 +221,8 @@ pub(crate) struct RunCommand {
     /// Refuse a config.json with keys that are not understood
     #[arg(long)]
     pub(crate) strict: bool,
-    /// Seconds of work that a crash may cost when activations wait in memory, half as many more near the end; on disk,
-    /// chunks are committed anyway
+    /// Seconds of work that a crash may cost when activations wait in memory, half as many more near the end, and at least
+    /// 20 times what saving them takes (but 0: save after every layer); on disk, chunks are committed anyway
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = seconds)]
     pub(crate) commit_every: f64,
     #[command(flatten)]

@@ -84,16 +84,20 @@ pub(crate) struct Committer {
     journal: Arc<Mutex<RunJournal>>,
     interval: Duration,
     last: Instant,
+    /// What the last commit that was waited for took.
+    cost: Duration,
 }
 
 /// Chunks on disk are committed this often: each sync makes the disk wait for what it has cached.
 const DURABLE_INTERVAL: Duration = Duration::from_millis(500);
+/// Commits that are waited for take at most one part in so many of the time, unless every stage is to be committed.
+const COST_OF_TIME: u32 = 20;
 
 impl Committer {
     /// Commits at most every `interval` when activations are in memory, since each commit writes all of them.
     pub(crate) fn new(journal: RunJournal, interval: Duration, store: &dyn ActivationStore) -> Self {
         let interval = if store.is_durable() { interval.min(DURABLE_INTERVAL) } else { interval };
-        Self { journal: Arc::new(Mutex::new(journal)), interval, last: Instant::now() }
+        Self { journal: Arc::new(Mutex::new(journal)), interval, last: Instant::now(), cost: Duration::ZERO }
     }
 
     /// Is it time for another commit?
@@ -104,7 +108,17 @@ impl Committer {
     /// The same for one that is waited for, when the run will be done after `to_come`: near the end, what could be lost
     /// without it is little more than what may be lost anyway.
     pub(crate) fn is_worth_waiting_for(&self, to_come: Duration) -> bool {
-        self.is_due() && to_come >= self.interval / 2
+        let interval =
+            if self.interval.is_zero() { self.interval } else { self.interval.max(self.cost * COST_OF_TIME) };
+        self.last.elapsed() >= interval && to_come >= interval / 2
+    }
+
+    /// Waits until what was committed is durable.
+    pub(crate) fn wait(&mut self, writer: &Writer) -> Result<()> {
+        let start = Instant::now();
+        writer.flush()?;
+        self.cost = start.elapsed();
+        Ok(())
     }
 
     /// Commits behind the jobs that wait. `sync_outputs` makes durable what the outputs have written.
@@ -153,6 +167,8 @@ mod tests {
         assert_eq!(worth(&committer), [false, false], "nothing is due yet");
         committer.last = Instant::now().checked_sub(Duration::from_secs(31)).unwrap();
         assert_eq!(worth(&committer), [false, true]);
+        committer.cost = Duration::from_secs(2);
+        assert_eq!(worth(&committer), [false, false], "31 s of work are not worth 2 s of saving it");
         committer.interval = Duration::ZERO;
         assert!(committer.is_worth_waiting_for(Duration::ZERO), "every stage, where that is asked for");
     }

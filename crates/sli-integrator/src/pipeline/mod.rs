@@ -429,7 +429,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
             // The next stage overwrites what this one read, and a store in memory must not change while it is saved:
             // so this commit is waited for.
             self.commit(&run, Position { stage: run.index + 1, chunks: 0 }, || Ok(()))?;
-            self.writer.flush()?;
+            self.committer.wait(&self.writer)?;
         }
         Ok(())
     }
