@@ -52,9 +52,13 @@ pub(crate) fn plan(command: &PlanCommand) -> Result<()> {
 pub(crate) fn describe(plan: &RunPlan) -> String {
     let (memory, mut text) = (&plan.memory, String::new());
     let place = if memory.spilled { "on disk" } else { "in memory" };
+    let abreast = match memory.chunks_abreast {
+        1 => String::new(),
+        chunks => format!(", {chunks} side by side"),
+    };
     let _ = write!(
         text,
-        "Plan: {} samples, {} tokens, in chunks of up to {}; activations {place}; at most {} of {} in memory",
+        "Plan: {} samples, {} tokens, in chunks of up to {}{abreast}; activations {place}; at most {} of {} in memory",
         plan.samples,
         plan.tokens,
         memory.chunk_tokens,

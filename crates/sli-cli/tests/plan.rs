@@ -112,6 +112,33 @@ fn the_embedding_is_read_once_where_many_chunks_take_rows_of_it() {
 }
 
 #[test]
+fn chunks_side_by_side_give_the_same_bytes() {
+    for case in ["llama", "t5_v1_1_gated_gelu"] {
+        let work = workplace(case);
+        let many = work.records.iter().cycle().take(40).cloned().collect::<Vec<_>>();
+        work.write("many.jsonl", json_lines(&many));
+        let of = |threads: usize, place: &str| {
+            let options = format!("--hidden-states all --memory 512MiB --batch-size 3 --activations {place}");
+            let (mut planned, output) =
+                (work.command("plan --json --dataset many.jsonl"), format!("{threads}_{place}"));
+            planned.args(options.split_whitespace()).arg(work.model());
+            let threads = threads.to_string();
+            let plan = outcome(planned.env("RAYON_NUM_THREADS", &threads)).json();
+            outcome(work.run("many.jsonl", &output, &options).env("RAYON_NUM_THREADS", &threads)).printed();
+            let files = ["hidden", "stats"].map(|folder| tree(&work.path(&output).join(folder)));
+            (plan["memory"]["chunks_abreast"].as_u64(), files)
+        };
+        let (one, alone) = of(1, "memory");
+        assert_eq!(one, Some(1), "one thread takes chunk after chunk");
+        for place in ["memory", "disk"] {
+            let (four, abreast) = of(4, place);
+            assert_eq!(four, Some(4));
+            assert_eq!(alone, abreast, "{case}, activations on {place}");
+        }
+    }
+}
+
+#[test]
 fn people_are_told_in_words_and_mistakes_before_anything_is_measured() {
     let work = workplace("llama");
     let told = outcome(work.command("plan --tokens 100 --memory 512MiB").arg(work.model()));

@@ -29,6 +29,7 @@ mod pipeline;
 mod plan;
 mod progress;
 mod run;
+mod system_memory;
 mod weight_sizes;
 
 pub use dataset::{Dataset, Input, Record, Target};
@@ -40,7 +41,8 @@ pub use options::{
     CancelToken, ComputeDtype, Device, HiddenDtype, HiddenStates, Logits, Placement, Pooling, RunOptions,
 };
 pub use output::{Distribution, ExpertReads, LayerProfile, RouterProfile, RunReport, SampleLine};
-pub use plan::{MemoryPlan, PlanPart, default_memory};
+pub use plan::{MemoryPlan, PlanPart};
 pub use progress::{Observer, StageInfo};
 pub use sli_core::SliError;
 pub use sli_weights::HubOptions;
+pub use system_memory::default_memory;

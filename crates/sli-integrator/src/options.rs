@@ -23,6 +23,16 @@ pub enum Device {
     Cuda(usize),
 }
 
+impl Device {
+    /// Chunks that it can compute side by side: one for each thread of a processor.
+    pub(crate) fn most_abreast(self) -> usize {
+        match self {
+            Self::Cpu | Self::NdArray => rayon::current_num_threads(),
+            Self::Cuda(_) => 1,
+        }
+    }
+}
+
 impl FromStr for Device {
     type Err = SliError;
 

@@ -19,6 +19,8 @@ pub struct MemoryPlan {
     pub memory: ByteSize,
     /// Most tokens in a chunk.
     pub chunk_tokens: usize,
+    /// Chunks that go through a layer side by side, each computed by a thread.
+    pub chunks_abreast: usize,
     /// Do activations wait on disk?
     pub spilled: bool,
     /// Do large layers run in two parts, so that only one of them has to be in memory?
@@ -54,6 +56,8 @@ pub struct PlanPart {
     pub bytes: u64,
 }
 
+/// The part of memory that layers and the head take in turns.
+const LAYER_PART: &str = "weights read and read ahead, and what chunks compute";
 /// Kept free for thread stacks, small buffers, and what the allocator does not give back.
 const MARGIN: u64 = 24 << 20;
 /// Most tokens of a chunk, best first. Products of so many rows run at full speed, those of a quarter at about nine
@@ -74,6 +78,10 @@ const HARDLY_LONGER: f64 = 1.1;
 const STAGES_AHEAD: usize = 4;
 /// As many experts as there are threads are worked on side by side, as long as they have together at most this many bytes.
 const EXPERTS_TOGETHER: u64 = 64 << 20;
+/// Where a thread's share of a product with a matrix of the width squared has fewer operations than this, a few
+/// milliseconds, threads wait for one another at the ends of kernels for a good part of the time: then each takes a chunk of
+/// its own.
+const WORTH_SHARING: u64 = 1 << 30;
 /// Tiles of the head are about this large, and so are their logits.
 const HEAD_TILE: u64 = 16 << 20;
 
@@ -86,6 +94,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) sizes: &'a WeightSizes,
     /// What this machine can do, where it is known.
     pub(crate) machine: Option<&'a MachineRates>,
+    /// Chunks that the device can compute side by side.
+    pub(crate) most_abreast: usize,
     /// Resident bytes of the process before the run.
     pub(crate) resident: u64,
     /// The ceiling.
@@ -185,15 +195,8 @@ impl Situation<'_> {
         let asked = options.prefetch.map(|layers| layers.min(spec.num_layers()) * self.stages_of_a_layer());
         let read_ahead = self.read_ahead(asked.unwrap_or(ahead));
 
-        let hidden = spec.stacks.iter().map(|stack| stack.hidden_size as u64).max().unwrap_or(0);
+        let (hidden, carried) = (self.hidden(), self.carried());
         let tokens = self.num_tokens();
-        let layers = || spec.stacks.iter().flat_map(|stack| &stack.layers);
-        let carried = spec.stacks.iter().map(|stack| stack.carried_width() as u64).max().unwrap_or(0);
-        // What is carried is read, changed and written once more while a layer runs.
-        let scratch =
-            layers().map(|block| self.scratch_floats(block, hidden)).max().unwrap_or(0) + 2 * carried;
-        let packed = layers().map(|block| packed_floats(block, hidden)).max().unwrap_or(0);
-        let packed = chunk.min(PACKED_TOKENS) * packed + layers().map(distance_floats).max().unwrap_or(0);
         let threads = rayon::current_num_threads() as u64;
         let together = (EXPERTS_TOGETHER / sizes.largest_expert.max(1)).clamp(1, threads);
         let experts_held = 2 * together * sizes.largest_expert;
@@ -205,17 +208,14 @@ impl Situation<'_> {
             (HEAD_TILE / sizes.head_row.max(1)).min(HEAD_TILE / (4 * chunk).max(1)).clamp(16, vocab.max(16));
         // An expert that is waited for is read even when nothing is left for it.
         let experts = experts_held + sizes.largest_expert;
-        let layer_time = sizes.largest_stage() + read_ahead + experts + (scratch * chunk + packed) * 4;
+        let layer_time = sizes.largest_stage() + read_ahead + experts + self.chunk_bytes(chunk);
         let head_time = tile_rows * (3 * sizes.head_row + 4 * chunk) + 4 * 4 * hidden * chunk;
 
         let kept = if spilled { 3 * chunk } else { tokens as u64 + chunk } * (hidden + carried) * 4;
         let part = |name, bytes| PlanPart { name, bytes };
         let parts = vec![
             part("program, tokenizer and dataset", self.resident + MARGIN + self.memory.bytes() / 32),
-            part(
-                "weights read and read ahead, and what a chunk computes",
-                layer_time.max(head_time) + sizes.pinned,
-            ),
+            part(LAYER_PART, layer_time.max(head_time) + sizes.pinned),
             part(if spilled { "activations on their way to disk" } else { "activations" }, kept),
             part("chunks that wait for experts", wave * pending_floats(hidden, top_k) * 4),
             part("outputs on their way to disk", 4 * chunk * hidden * 4),
@@ -223,6 +223,7 @@ impl Situation<'_> {
         MemoryPlan {
             memory: self.memory,
             chunk_tokens: target,
+            chunks_abreast: 1,
             spilled,
             in_parts: sizes.in_parts,
             largest_group: sizes.largest_stage(),
@@ -236,6 +237,28 @@ impl Situation<'_> {
             head_resident: false,
             parts,
         }
+    }
+
+    /// The widest residual stream.
+    fn hidden(&self) -> u64 {
+        self.spec.stacks.iter().map(|stack| stack.hidden_size as u64).max().unwrap_or(0)
+    }
+
+    /// What is carried beside it.
+    fn carried(&self) -> u64 {
+        self.spec.stacks.iter().map(|stack| stack.carried_width() as u64).max().unwrap_or(0)
+    }
+
+    /// Bytes that a chunk of so many tokens takes while a layer computes.
+    fn chunk_bytes(&self, tokens: u64) -> u64 {
+        let layers = || self.spec.stacks.iter().flat_map(|stack| &stack.layers);
+        let hidden = self.hidden();
+        // What is carried is read, changed and written once more while a layer runs.
+        let scratch =
+            layers().map(|block| self.scratch_floats(block, hidden)).max().unwrap_or(0) + 2 * self.carried();
+        let packed = layers().map(|block| packed_floats(block, hidden)).max().unwrap_or(0);
+        let packed = tokens.min(PACKED_TOKENS) * packed + layers().map(distance_floats).max().unwrap_or(0);
+        (scratch * tokens + packed) * 4
     }
 
     /// f32 values that a token takes while a layer computes.
@@ -252,10 +275,10 @@ impl Situation<'_> {
     /// another.
     fn use_what_is_left(&self, mut plan: MemoryPlan) -> MemoryPlan {
         let left = self.memory.bytes() - plan.peak();
-        let hidden = self.spec.stacks.iter().map(|stack| stack.hidden_size as u64).max().unwrap_or(0);
-        let (tokens, top_k) = (self.num_tokens(), layers_top_k(self.spec));
-        // Rows that are read chunk by chunk are read again and again, all together more than the table has.
+        let (hidden, tokens, top_k) = (self.hidden(), self.num_tokens(), layers_top_k(self.spec));
         let chunks = Chunks::new(self.samples, plan.chunk_tokens, self.options.batch_size);
+        self.put_chunks_abreast(&mut plan, &chunks, left);
+        // Rows that are read chunk by chunk are read again and again, all together more than the table has.
         plan.embedding_resident =
             chunks.len() > 1 && tokens as u64 > self.sizes.embedding_rows && self.sizes.embedding <= left;
         if top_k > 0 {
@@ -268,6 +291,24 @@ impl Situation<'_> {
         // Tiles that all tokens go through together need not stay.
         plan.head_resident = tokens > plan.head_wave_tokens && vocab * self.sizes.head_row <= left;
         plan
+    }
+
+    /// Gives each thread a chunk of its own, as far as `left` bytes reach, where layers are so narrow that threads would wait
+    /// for one another. Experts are worked on side by side instead.
+    fn put_chunks_abreast(&self, plan: &mut MemoryPlan, chunks: &Chunks, left: u64) {
+        let chunk = chunks.largest(self.samples) as u64;
+        let share = 2 * chunk * self.hidden().pow(2) / self.most_abreast as u64;
+        if share >= WORTH_SHARING || layers_top_k(self.spec) > 0 {
+            return;
+        }
+        // With its input and its output.
+        let another = self.chunk_bytes(chunk) + 2 * (self.hidden() + self.carried()) * chunk * 4;
+        let most = self.most_abreast.min(chunks.len()) as u64;
+        let abreast = (1 + left / another.max(1)).clamp(1, most.max(1));
+        plan.chunks_abreast = abreast as usize;
+        for part in plan.parts.iter_mut().filter(|part| part.name == LAYER_PART) {
+            part.bytes += (abreast - 1) * another;
+        }
     }
 }
 
@@ -290,31 +331,6 @@ fn rounded_up(bytes: u64) -> ByteSize {
     ByteSize(bytes.next_multiple_of(if bytes <= 1023 << 20 { 1 << 20 } else { (1u64 << 30).div_ceil(10) }))
 }
 
-/// 80 % of the memory that is available now, within the limit of a control group if there is one.
-pub fn default_memory() -> ByteSize {
-    let available = meminfo("MemAvailable:").unwrap_or(4 << 30);
-    let limit = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
-        .iter()
-        .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok());
-    ByteSize(limit.map_or(available, |limit| limit.min(available)) / 10 * 8)
-}
-
-/// Bytes of this process that are in memory now, and the most there were.
-pub(crate) fn resident_memory() -> (u64, u64) {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let field = |name| kibibytes(&status, name).unwrap_or(0);
-    (field("VmRSS:"), field("VmHWM:"))
-}
-
-fn meminfo(name: &str) -> Option<u64> {
-    kibibytes(&std::fs::read_to_string("/proc/meminfo").ok()?, name)
-}
-
-fn kibibytes(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -330,13 +346,6 @@ mod tests {
     fn plan_for(count: usize, memory: &str, machine: Option<&MachineRates>) -> Result<MemoryPlan> {
         let config = r#"{"architectures": ["LlamaForCausalLM"], "vocab_size": 32000, "hidden_size": 4096,
             "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}"#;
-        let config = sli_registry::HfConfig::parse(config, "config.json")?;
-        let spec = sli_registry::ArchitectureRegistry::new().resolve(&config)?.spec;
-        let mut samples = Samples::default();
-        for _ in 0..count {
-            samples.input.push(&[0; 32]);
-            samples.samples.push(Sample { id: None, truncated: false, scored_from: 1 });
-        }
         let stages = [128 << 20, 258 << 20].repeat(32);
         let (embedding, embedding_rows) = (750 << 20, 32000);
         let sizes = &WeightSizes {
@@ -347,9 +356,31 @@ mod tests {
             head_row: 8192,
             ..WeightSizes::default()
         };
-        let (options, memory) = (&RunOptions::default(), memory.parse()?);
-        let (spec, samples) = (&spec, &samples);
-        Situation { spec, samples, options, sizes, machine, resident: 8 << 20, memory, decided: None }.plan()
+        plan_of(config, &samples(count), sizes, memory.parse()?, machine, 1)
+    }
+
+    /// So many of 32 tokens.
+    fn samples(count: usize) -> Samples {
+        let mut samples = Samples::default();
+        for _ in 0..count {
+            samples.input.push(&[0; 32]);
+            samples.samples.push(Sample { id: None, truncated: false, scored_from: 1 });
+        }
+        samples
+    }
+
+    fn plan_of(
+        config: &str,
+        samples: &Samples,
+        sizes: &WeightSizes,
+        memory: ByteSize,
+        machine: Option<&MachineRates>,
+        most_abreast: usize,
+    ) -> Result<MemoryPlan> {
+        let config = sli_registry::HfConfig::parse(config, "config.json")?;
+        let spec = &sli_registry::ArchitectureRegistry::new().resolve(&config)?.spec;
+        let (options, resident, decided) = (&RunOptions::default(), 8 << 20, None);
+        Situation { spec, samples, options, sizes, machine, most_abreast, resident, memory, decided }.plan()
     }
 
     #[test]
@@ -389,6 +420,25 @@ mod tests {
         let kept = |samples, memory: &str| plan_for(samples, memory, None).unwrap().embedding_resident;
         assert!(kept(1001, "3GiB") && !kept(1000, "3GiB"), "32,000 tokens");
         assert!(!kept(1001, "1100MiB"), "no memory is left for it");
+    }
+
+    #[test]
+    fn narrow_layers_take_a_chunk_for_each_thread_as_memory_allows() {
+        let abreast = |threads: usize, hidden_size: usize, memory: &str| {
+            let config = format!(
+                r#"{{"architectures": ["LlamaForCausalLM"], "vocab_size": 32000, "hidden_size": {hidden_size},
+                "intermediate_size": 1536, "num_hidden_layers": 6, "num_attention_heads": 8}}"#
+            );
+            let (samples, sizes) = (&samples(1024), &WeightSizes::default());
+            let plan = plan_of(&config, samples, sizes, memory.parse().unwrap(), None, threads).unwrap();
+            assert!(plan.peak() <= plan.memory.bytes());
+            (plan.chunk_tokens, plan.chunks_abreast)
+        };
+        assert_eq!(abreast(8, 384, "4GiB"), (1024, 8));
+        assert_eq!(abreast(1, 384, "4GiB"), (1024, 1));
+        assert_eq!(abreast(8, 4096, "4GiB"), (1024, 1), "their products are worth sharing");
+        let (chunk, some) = abreast(8, 384, "160MiB");
+        assert!(chunk == 1024 && (2..8).contains(&some), "{some} in 160 MiB");
     }
 
     #[test]

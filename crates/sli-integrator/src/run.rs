@@ -21,7 +21,8 @@ use crate::output::{
     write_profile, write_run, write_samples,
 };
 use crate::pipeline::{Past, Totals};
-use crate::plan::{MemoryPlan, Situation, default_memory, resident_memory};
+use crate::plan::{MemoryPlan, Situation};
+use crate::system_memory::{default_memory, resident_memory};
 use crate::weight_sizes::WeightSizes;
 
 /// Models of more bytes take so long that measuring the machine before a run does not matter.
@@ -207,8 +208,8 @@ impl<'a> Run<'a> {
         let sizes = &WeightSizes::of(model, self.options.layers_in_parts)?;
         let memory = self.options.memory.unwrap_or_else(default_memory);
         let decided = past.map(|past| (past.last.chunk_tokens, past.last.spilled));
-        let (spec, options) = (&model.spec, self.options);
-        Situation { spec, samples, options, sizes, machine, resident, memory, decided }.plan()
+        let (spec, options, most_abreast) = (&model.spec, self.options, self.sli.device.most_abreast());
+        Situation { spec, samples, options, sizes, machine, most_abreast, resident, memory, decided }.plan()
     }
 
     /// How long a run takes on a machine.

@@ -66,7 +66,10 @@ impl<B: SliBackend> Pipeline<'_, B> {
                 let hidden = self.final_hidden(run, end.as_ref(), &chunk)?;
                 match &head {
                     Some(head) => wave.push(head.enter(chunk, hidden, self.sequences(stack).tokens())),
-                    None => self.finish_chunk(run, &chunk, || Ok(()))?,
+                    None => {
+                        self.leave(run, &chunk);
+                        self.settle(run, next, || Ok(()))?;
+                    }
                 }
             }
             if let Some(head) = &mut head {
@@ -208,7 +211,8 @@ impl<B: SliBackend> Pipeline<'_, B> {
             self.writer.submit(move || logits.finish_chunk(&chunk, &summaries))?;
         }
         let (logits, scores) = (head.logits.clone(), head.scores.clone());
-        self.finish_chunk(run, &chunk, move || {
+        self.leave(run, &chunk);
+        self.settle(run, chunk.index + 1, move || {
             logits.map_or(Ok(()), |logits| logits.sync())?;
             scores.map_or(Ok(()), |scores| scores.sync())
         })

@@ -289,6 +289,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
                 (B::to_host(hidden), carried.into_host())
             };
             self.emit(run, &chunk, Rows::new(spec.hidden_size, hidden), carried)?;
+            self.settle(run, index + 1, || Ok(()))?;
         }
         Ok(())
     }
@@ -316,8 +317,8 @@ impl<B: SliBackend> Pipeline<'_, B> {
         self.store.get(Generation::written_by(run.index - 1), chunk)
     }
 
-    /// The same for a chunk that is emitted before another one is asked for: a store in memory gives it away, so that
-    /// it need not be copied.
+    /// The same for a chunk of a wave that is computed as a whole before it is settled: a store in memory gives the state
+    /// away, so that it need not be copied.
     fn take_state(&self, run: &StageRun, chunk: usize) -> Result<ChunkState> {
         let state = self.state(run, chunk)?;
         if !self.store.is_durable() {
@@ -337,7 +338,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
         Ok(Some(EncoderOutput { hidden, offsets: self.samples.input.local_offsets(chunk.samples.clone()) }))
     }
 
-    /// Takes a finished chunk over: statistics, outputs, the store, and a commit when one is due.
+    /// Takes a finished chunk over: statistics, outputs, the store. Its input is not needed again.
     fn emit(&mut self, run: &mut StageRun, chunk: &Chunk, hidden: Rows, carry: Vec<Carry>) -> Result<()> {
         if let Some(moments) = &mut run.moments {
             moments.add_rows(hidden.values());
@@ -349,28 +350,32 @@ impl<B: SliBackend> Pipeline<'_, B> {
         if let Some(generation) = run.stage.written(run.index, self.stacks) {
             self.store.put(generation, chunk.index, ChunkState { hidden, carry })?;
         }
-        self.finish_chunk(run, chunk, || Ok(()))
+        self.leave(run, chunk);
+        Ok(())
     }
 
-    /// The end of a chunk: its input is not needed again, and it is committed when that is due.
-    fn finish_chunk(
-        &mut self,
-        run: &StageRun,
-        chunk: &Chunk,
-        sync_more: impl FnOnce() -> Result<()> + Send + 'static,
-    ) -> Result<()> {
+    /// The end of a chunk: its input is not needed again.
+    fn leave(&self, run: &StageRun, chunk: &Chunk) {
         if !matches!(run.stage, Stage::Embedding { .. }) {
             self.store.release(Generation::written_by(run.index - 1), chunk.index);
         }
         self.options.observer.chunk_done(chunk.tokens.len());
-        let position = Position { stage: run.index, chunks: chunk.index + 1 };
+    }
+
+    /// Between chunks, of which so many are done: the run ends here when it is cancelled, and is committed when that is
+    /// due.
+    fn settle(
+        &mut self,
+        run: &StageRun,
+        chunks: usize,
+        sync_more: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let position = Position { stage: run.index, chunks };
         if self.options.cancel.is_cancelled() {
             self.commit(run, position, sync_more)?;
             self.writer.flush()?;
             let (title, count) = (run.stage.title(&self.model.spec), self.chunks.len());
-            return Err(SliError::Interrupted {
-                done: format!("{title}, chunk {} of {count}", chunk.index + 1),
-            });
+            return Err(SliError::Interrupted { done: format!("{title}, chunk {chunks} of {count}") });
         }
         if self.store.is_durable() && self.committer.is_due() {
             self.commit(run, position, sync_more)?;
