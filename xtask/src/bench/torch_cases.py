@@ -32,9 +32,13 @@ def linear(weights, inputs, m, n, k):
     return call
 
 
-def attention(inputs, mask, tokens, heads, kv_heads, head_dim, value_dim):
+def attention(inputs, mask, *shape):
+    return samples(inputs, mask, 1, *shape)
+
+
+def samples(inputs, mask, count, tokens, heads, kv_heads, head_dim, value_dim):
     def tensor(heads, width):
-        return torch.randn(1, tokens, heads, width).to(DTYPES[inputs]).transpose(1, 2)
+        return torch.randn(count, tokens, heads, width).to(DTYPES[inputs]).transpose(1, 2)
 
     query, key, value = tensor(heads, head_dim), tensor(kv_heads, head_dim), tensor(kv_heads, value_dim)
     options = {"is_causal": mask == "causal", "enable_gqa": heads != kv_heads}

@@ -1,4 +1,5 @@
-//! `attention PRECISION MASK TOKENS HEADS KV_HEADS HEAD_DIM VALUE_DIM`: one sample.
+//! `attention PRECISION MASK TOKENS HEADS KV_HEADS HEAD_DIM VALUE_DIM`: one sample;
+//! `samples PRECISION MASK SAMPLES TOKENS HEADS KV_HEADS HEAD_DIM VALUE_DIM`: several, each of so many tokens.
 
 use sli_kernels::{Attention, Mask, Precision, attention};
 
@@ -14,9 +15,14 @@ const SHAPES: [(usize, usize, usize, usize, usize); 6] = [
     (2048, 16, 16, 192, 128),
 ];
 
+/// (samples, and as above): short texts through small encoders.
+const SHORT: [(usize, (usize, usize, usize, usize, usize)); 2] =
+    [(128, (8, 12, 12, 32, 32)), (32, (32, 12, 12, 64, 64))];
+
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for shape in SHAPES {
+    let alone = SHAPES.map(|shape| (1, shape));
+    for (samples, shape) in alone.into_iter().chain(SHORT) {
         for precision in [Precision::Bf16, Precision::F32] {
             for mask in [Mask::Causal, Mask::Bidirectional] {
                 let (tokens, heads, kv_heads, head_dim, value_dim) = shape;
@@ -25,11 +31,13 @@ pub(crate) fn cases() -> Vec<Case> {
                     Mask::Causal => (tokens * (tokens + 1) / 2, "causal"),
                     _ => (tokens * tokens, "full"),
                 };
-                let name = format!(
-                    "attention {inputs} {mask_name} {tokens} {heads} {kv_heads} {head_dim} {value_dim}"
-                );
-                let work = Work::Flops(2 * seen * heads * (head_dim + value_dim), precision);
-                cases.push(Case::new(name, work, move || prepare(shape, precision, mask)));
+                let name = match samples {
+                    1 => format!("attention {inputs} {mask_name} {tokens}"),
+                    _ => format!("samples {inputs} {mask_name} {samples} {tokens}"),
+                };
+                let name = format!("{name} {heads} {kv_heads} {head_dim} {value_dim}");
+                let work = Work::Flops(2 * samples * seen * heads * (head_dim + value_dim), precision);
+                cases.push(Case::new(name, work, move || prepare(samples, shape, precision, mask)));
             }
         }
     }
@@ -37,14 +45,16 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 fn prepare(
+    samples: usize,
     (tokens, num_heads, num_kv_heads, head_dim, value_dim): (usize, usize, usize, usize, usize),
     precision: Precision,
     mask: Mask,
 ) -> Box<dyn FnMut()> {
-    let query = values(tokens * num_heads * head_dim);
-    let key = values(tokens * num_kv_heads * head_dim);
-    let value = values(tokens * num_kv_heads * value_dim);
-    let mut out = vec![0.0; tokens * num_heads * value_dim];
+    let query = values(samples * tokens * num_heads * head_dim);
+    let key = values(samples * tokens * num_kv_heads * head_dim);
+    let value = values(samples * tokens * num_kv_heads * value_dim);
+    let mut out = vec![0.0; samples * tokens * num_heads * value_dim];
+    let offsets: Vec<usize> = (0..=samples).map(|sample| sample * tokens).collect();
     Box::new(move || {
         let a = Attention {
             mask,
@@ -54,6 +64,6 @@ fn prepare(
                 1.0 / (head_dim as f32).sqrt(),
             )
         };
-        attention(&a, &query, &key, &value, &[0, tokens], &[0, tokens], precision, &mut out);
+        attention(&a, &query, &key, &value, &offsets, &offsets, precision, &mut out);
     })
 }

@@ -2,24 +2,27 @@
 //! sample never exists as a whole.
 //!
 //! Keys and values are packed once. Each task then takes up to 64 queries of one head, which lie across the lanes of
-//! vectors, so that maxima and sums over keys need no step across lanes.
+//! vectors, so that maxima and sums over keys need no step across lanes. Where these are all queries of a short sample, the task
+//! packs the keys and values itself, for all heads that share them: they stay in the first-level cache.
 
 mod disentangled;
 mod mask;
 mod operands;
 mod tile;
 
+use std::ops::Range;
+
 pub use disentangled::Disentangled;
 pub use mask::{Bias, Mask};
 use rayon::prelude::*;
 
 use crate::attention::disentangled::Terms;
-use crate::attention::operands::Operands;
+use crate::attention::operands::{Operands, Packed, Unpacked};
 use crate::attention::tile::QueryTile;
-use crate::isa::isa;
+use crate::isa::{Isa, isa};
 use crate::packed::check_offsets;
 use crate::product::{Geometry, Precision, dispatch_product};
-use crate::scratch::SharedMut;
+use crate::scratch::{Scratch, SharedMut};
 
 /// The shape and the rules of an attention.
 #[derive(Clone, Copy, Debug)]
@@ -97,37 +100,108 @@ pub fn attention(
     }
     let isa = isa();
     let geometry = Geometry::of(isa, precision);
-    let operands = Operands::pack(a, isa, precision, geometry, key, value, key_offsets);
+    let all = Unpacked::new(a, (isa, precision, geometry), key, value);
     let terms = match a.bias {
         Bias::Disentangled(of) => Some(Terms::pack(a, isa, precision, geometry, of)),
         _ => None,
     };
-    let out = SharedMut::new(out);
-    let panel = geometry.panel();
-    let tiles: Vec<(usize, usize)> = query_offsets
-        .windows(2)
-        .enumerate()
-        .flat_map(|(sample, rows)| (rows[0]..rows[1]).step_by(panel).map(move |row| (sample, row)))
-        .collect();
-    (0..tiles.len() * a.num_heads).into_par_iter().for_each(|task| {
-        let ((sample, row), head) = (tiles[task % tiles.len()], task / tiles.len());
+    let pass =
+        Pass { a, isa, precision, all, terms, query, panel: geometry.panel(), out: SharedMut::new(out) };
+    let samples = query_offsets.windows(2).zip(key_offsets.windows(2));
+    let samples = samples.map(|(q, k)| Sample { queries: q[0]..q[1], keys: k[0]..k[1] });
+    let (short, long): (Vec<_>, Vec<_>) =
+        samples.filter(|sample| !sample.queries.is_empty()).partition(|sample| sample.is_within(pass.panel));
+    if short.len() * a.num_kv_heads < WORTH_A_TASK {
+        pass.over_tiles(&[short, long].concat());
+    } else {
+        pass.over_samples(&short);
+        pass.over_tiles(&long);
+    }
+}
+
+/// Fewer samples times heads of keys are not enough tasks for all threads.
+const WORTH_A_TASK: usize = 64;
+
+/// The rows of a sample.
+#[derive(Clone)]
+struct Sample {
+    queries: Range<usize>,
+    keys: Range<usize>,
+}
+
+impl Sample {
+    fn is_within(&self, rows: usize) -> bool {
+        self.queries.len() <= rows && self.keys.len() <= rows
+    }
+}
+
+/// What all tasks share.
+struct Pass<'a> {
+    a: &'a Attention<'a>,
+    isa: Isa,
+    precision: Precision,
+    all: Unpacked<'a>,
+    /// What is added to scores by distance.
+    terms: Option<Terms<'a>>,
+    query: &'a [f32],
+    /// Queries of a tile, at most.
+    panel: usize,
+    out: SharedMut,
+}
+
+impl Pass<'_> {
+    /// A task for each sample and head of keys, which packs them and goes through the heads of queries that share them.
+    fn over_samples(&self, samples: &[Sample]) {
+        let Attention { num_heads, num_kv_heads, .. } = *self.a;
+        let sharing = num_heads / num_kv_heads;
+        (0..samples.len() * num_kv_heads).into_par_iter().for_each(|task| {
+            // Heads lie side by side in memory.
+            let (sample, kv_head) = (&samples[task / num_kv_heads], task % num_kv_heads);
+            let [keys, values] = self.all.lengths(sample.keys.len());
+            let mut scratch = Scratch::take(keys + values);
+            let (keys, values) = scratch.as_mut_slice()[..keys + values].split_at_mut(keys);
+            let packed = self.all.pack(sample.keys.clone(), kv_head, keys, values);
+            for head in kv_head * sharing..(kv_head + 1) * sharing {
+                self.tile(sample, sample.queries.start, head, packed);
+            }
+        });
+    }
+
+    /// Packs all keys and values, then a task for each tile of queries and head.
+    fn over_tiles(&self, samples: &[Sample]) {
+        let Attention { num_heads, num_kv_heads, .. } = *self.a;
+        let keys: Vec<_> = samples.iter().map(|sample| sample.keys.clone()).collect();
+        let operands = Operands::pack(self.all, &keys);
+        let tiles_of = |(index, sample): (usize, &Sample)| {
+            sample.queries.clone().step_by(self.panel).map(move |row| (index, row))
+        };
+        let tiles: Vec<(usize, usize)> = samples.iter().enumerate().flat_map(tiles_of).collect();
+        (0..tiles.len() * num_heads).into_par_iter().for_each(|task| {
+            let ((index, row), head) = (tiles[task % tiles.len()], task / tiles.len());
+            self.tile(&samples[index], row, head, operands.of(index, head * num_kv_heads / num_heads));
+        });
+    }
+
+    /// The queries of a sample from `row` on, for a head.
+    fn tile(&self, sample: &Sample, row: usize, head: usize, operands: Packed) {
         let tile = QueryTile {
-            isa,
-            precision,
-            attention: a,
-            operands: &operands,
-            terms: terms.as_ref(),
-            query,
-            sample,
+            isa: self.isa,
+            precision: self.precision,
+            attention: self.a,
+            operands,
+            head_lines: self.all.head_lines(),
+            value_stride: self.all.value_stride(),
+            terms: self.terms.as_ref(),
+            query: self.query,
             head,
             row,
-            first: row - query_offsets[sample],
-            rows: panel.min(query_offsets[sample + 1] - row),
-            keys: key_offsets[sample + 1] - key_offsets[sample],
-            out,
+            first: row - sample.queries.start,
+            rows: self.panel.min(sample.queries.end - row),
+            keys: sample.keys.len(),
+            out: self.out,
         };
-        dispatch_product(isa, precision, tile);
-    });
+        dispatch_product(self.isa, self.precision, tile);
+    }
 }
 
 fn check(

@@ -1,4 +1,4 @@
-//! Keys and values of all samples in units.
+//! Keys and values in units.
 
 use std::ops::Range;
 
@@ -13,93 +13,132 @@ use crate::product::{
 use crate::scratch::{Buffer, SharedMut};
 use crate::simd::Simd;
 
-/// Packed keys and values. For each sample and head of keys:
+/// Keys and values as they come, and how they are packed, head by head:
 /// * keys as groups of 24 rows, `[group][line of head_dim][24][16]`;
 /// * values with units along keys, `[unit][value_dim rounded up to 24]`, zero-padded to whole lines of units.
-pub(super) struct Operands {
+#[derive(Clone, Copy)]
+pub(super) struct Unpacked<'a> {
+    a: &'a Attention<'a>,
+    isa: Isa,
+    precision: Precision,
+    geometry: Geometry,
+    key: &'a [f32],
+    value: &'a [f32],
+}
+
+/// The packed keys and values of a sample and one of its heads of keys.
+#[derive(Clone, Copy)]
+pub(super) struct Packed<'a> {
+    pub(super) keys: &'a [f32],
+    pub(super) values: &'a [f32],
+}
+
+impl<'a> Unpacked<'a> {
+    pub(super) fn new(
+        a: &'a Attention<'a>,
+        (isa, precision, geometry): (Isa, Precision, Geometry),
+        key: &'a [f32],
+        value: &'a [f32],
+    ) -> Self {
+        Self { a, isa, precision, geometry, key, value }
+    }
+
     /// Units of a line of keys, per group.
-    pub(super) head_lines: usize,
+    pub(super) fn head_lines(&self) -> usize {
+        self.geometry.lines(self.a.head_dim)
+    }
+
     /// Distance between units of values.
-    pub(super) value_stride: usize,
-    /// Where the keys and the values of each sample's first head begin, and the distance to the next head.
-    samples: Vec<Sample>,
+    pub(super) fn value_stride(&self) -> usize {
+        self.a.value_dim.next_multiple_of(GROUP)
+    }
+
+    /// The units of keys and of values that so many rows take.
+    pub(super) fn lengths(&self, rows: usize) -> [usize; 2] {
+        [
+            rows.next_multiple_of(GROUP) * self.head_lines() * LINE,
+            self.geometry.lines(rows) * LINE * self.value_stride(),
+        ]
+    }
+
+    /// Packs a head of these rows.
+    pub(super) fn pack<'p>(
+        &self,
+        rows: Range<usize>,
+        head: usize,
+        keys: &'p mut [f32],
+        values: &'p mut [f32],
+    ) -> Packed<'p> {
+        let lengths = self.lengths(rows.len());
+        assert_eq!([keys.len(), values.len()], lengths, "attention: room for keys and values");
+        let (keys_at, values_at) = (keys.as_mut_ptr(), values.as_mut_ptr());
+        let pack = Pack { all: *self, rows, head, keys: keys_at, values: values_at };
+        dispatch_product(self.isa, self.precision, pack);
+        Packed { keys, values }
+    }
+}
+
+/// Packed keys and values of some samples, all heads of each.
+pub(super) struct Operands {
+    /// Where the keys and the values of each sample's first head begin, and the distances to the next head.
+    samples: Vec<Place>,
     keys: Buffer,
     values: Buffer,
 }
 
 #[derive(Clone, Copy)]
-struct Sample {
-    first_row: usize,
-    rows: usize,
-    keys: usize,
-    key_stride: usize,
-    values: usize,
-    value_stride: usize,
+struct Place {
+    starts: [usize; 2],
+    strides: [usize; 2],
+}
+
+impl Place {
+    fn head(self, head: usize) -> [Range<usize>; 2] {
+        [0, 1].map(|i| {
+            let start = self.starts[i] + head * self.strides[i];
+            start..start + self.strides[i]
+        })
+    }
 }
 
 impl Operands {
-    pub(super) fn pack(
-        a: &Attention,
-        isa: Isa,
-        precision: Precision,
-        geometry: Geometry,
-        key: &[f32],
-        value: &[f32],
-        key_offsets: &[usize],
-    ) -> Self {
-        let (head_lines, value_stride) = (geometry.lines(a.head_dim), a.value_dim.next_multiple_of(GROUP));
-        let heads = a.num_kv_heads;
-        let (mut key_length, mut value_length) = (0, 0);
-        let mut samples = Vec::with_capacity(key_offsets.len() - 1);
-        for offsets in key_offsets.windows(2) {
-            let rows = offsets[1] - offsets[0];
-            let sample = Sample {
-                first_row: offsets[0],
-                rows,
-                keys: key_length,
-                key_stride: rows.next_multiple_of(GROUP) * head_lines * LINE,
-                values: value_length,
-                value_stride: geometry.lines(rows) * LINE * value_stride,
-            };
-            key_length += heads * sample.key_stride;
-            value_length += heads * sample.value_stride;
-            samples.push(sample);
+    /// Packs these samples, given by their rows.
+    pub(super) fn pack(all: Unpacked, samples: &[Range<usize>]) -> Self {
+        let heads = all.a.num_kv_heads;
+        let (mut lengths, mut places) = ([0, 0], Vec::with_capacity(samples.len()));
+        for rows in samples {
+            let strides = all.lengths(rows.len());
+            places.push(Place { starts: lengths, strides });
+            lengths = [0, 1].map(|i| lengths[i] + heads * strides[i]);
         }
-        let (mut keys, mut values) = (Buffer::zeros(key_length), Buffer::zeros(value_length));
-        let (shared_keys, shared_values) =
-            (SharedMut::new(keys.as_mut_slice()), SharedMut::new(values.as_mut_slice()));
+        let [mut keys, mut values] = lengths.map(Buffer::zeros);
+        let shared = [keys.as_mut_slice(), values.as_mut_slice()].map(SharedMut::new);
         (0..samples.len() * heads).into_par_iter().for_each(|task| {
-            let (sample, head) = (samples[task / heads], task % heads);
-            let pack =
-                Pack { a, key, value, sample, head, head_lines, keys: shared_keys, values: shared_values };
-            dispatch_product(isa, precision, pack);
+            let (sample, head) = (task / heads, task % heads);
+            let [keys, values] = [0, 1].map(|i| {
+                let place = places[sample].head(head)[i].clone();
+                // SAFETY: the place lies in the buffer and belongs to this sample and head alone.
+                unsafe { std::slice::from_raw_parts_mut(shared[i].at(place.start), place.len()) }
+            });
+            all.pack(samples[sample].clone(), head, keys, values);
         });
-        Self { head_lines, value_stride, samples, keys, values }
+        Self { samples: places, keys, values }
     }
 
-    /// The packed keys of a sample and one of its heads of keys.
-    pub(super) fn keys(&self, sample: usize, head: usize) -> &[f32] {
-        let Sample { keys, key_stride, .. } = self.samples[sample];
-        &self.keys.as_slice()[keys + head * key_stride..][..key_stride]
-    }
-
-    /// The packed values of a sample and one of its heads of keys.
-    pub(super) fn values(&self, sample: usize, head: usize) -> &[f32] {
-        let Sample { values, value_stride, .. } = self.samples[sample];
-        &self.values.as_slice()[values + head * value_stride..][..value_stride]
+    /// One of the samples, and one of its heads of keys.
+    pub(super) fn of(&self, sample: usize, head: usize) -> Packed<'_> {
+        let [keys, values] = self.samples[sample].head(head);
+        Packed { keys: &self.keys.as_slice()[keys], values: &self.values.as_slice()[values] }
     }
 }
 
-/// Packs one head of one sample.
+/// Packs one head of some rows.
 struct Pack<'a> {
-    a: &'a Attention<'a>,
-    key: &'a [f32],
-    value: &'a [f32],
-    sample: Sample,
+    all: Unpacked<'a>,
+    rows: Range<usize>,
     head: usize,
-    head_lines: usize,
-    keys: SharedMut,
-    values: SharedMut,
+    keys: *mut f32,
+    values: *mut f32,
 }
 
 impl ProductKernel for Pack<'_> {
@@ -107,22 +146,21 @@ impl ProductKernel for Pack<'_> {
 
     #[inline(always)]
     fn run<A: Arithmetic>(self, a: A) {
-        let Sample { first_row, rows, .. } = self.sample;
-        let (width, all) = (self.a.head_dim, self.a.num_kv_heads * self.a.head_dim);
-        let keys = self.sample.keys + self.head * self.sample.key_stride;
-        let own = first_row..first_row + rows;
-        // SAFETY: the place belongs to this sample and head alone, and has the lines of all its groups.
+        let Attention { num_kv_heads, head_dim, .. } = *self.all.a;
+        let (count, stride) = (self.rows.len(), self.all.value_stride());
+        // SAFETY: `Unpacked::pack` gives room for whole groups of keys.
         unsafe {
-            let out = self.keys.at(keys);
-            pack_groups(a, self.key, all, own, self.head * width, width, self.head_lines, out);
+            let (all, rows) = (num_kv_heads * head_dim, self.rows.clone());
+            let column = self.head * head_dim;
+            pack_groups(a, self.all.key, all, rows, column, head_dim, self.all.head_lines(), self.keys);
         }
-        let stride = self.a.value_dim.next_multiple_of(GROUP);
-        let mut at = self.sample.values + self.head * self.sample.value_stride;
-        for row in (0..rows).step_by(A::VALUES) {
-            // SAFETY: units of this sample and head alone, as many as there are rows, each `stride` long.
-            unsafe { self.pack_unit(a, row, self.values.at(at)) };
-            at += stride;
+        for (unit, row) in (0..count).step_by(A::VALUES).enumerate() {
+            // SAFETY: and for a unit of `stride` columns for each of these rows.
+            unsafe { self.pack_unit(a, row, self.values.add(unit * stride)) };
         }
+        let (packed, [_, all]) = (count.div_ceil(A::VALUES) * stride, self.all.lengths(count));
+        // SAFETY: and for whole lines of units.
+        unsafe { std::slice::from_raw_parts_mut(self.values.add(packed), all - packed) }.fill(0.0);
     }
 }
 
@@ -159,9 +197,10 @@ impl Pack<'_> {
     #[inline(always)]
     unsafe fn pack_unit<A: Arithmetic>(&self, a: A, row: usize, out: *mut f32) {
         let (s, lanes) = (a.simd(), A::S::LANES);
-        let (width, stride) = (self.a.value_dim, self.a.num_kv_heads * self.a.value_dim);
-        let rows = A::VALUES.min(self.sample.rows - row);
-        let first = &self.value[(self.sample.first_row + row) * stride + self.head * width..];
+        let Attention { num_kv_heads, value_dim: width, .. } = *self.all.a;
+        let stride = num_kv_heads * width;
+        let rows = A::VALUES.min(self.rows.len() - row);
+        let first = &self.all.value[(self.rows.start + row) * stride + self.head * width..];
         for column in (0..width).step_by(lanes) {
             let columns = lanes.min(width - column);
             if columns == lanes && rows == A::VALUES {

@@ -148,6 +148,31 @@ fn masks_and_shapes_agree_with_the_definition() {
     }
 }
 
+/// Short samples whose keys are packed by their tasks, when there are enough of them, into memory that holds anything.
+#[test]
+fn many_short_samples_are_as_exact_as_few() {
+    rayon::broadcast(|_| Scratch::take(1 << 18).as_mut_slice().fill(f32::NAN));
+    let lengths = (0..70).map(|sample| if sample % 9 == 4 { 0 } else { 1 + sample * 7 % 40 });
+    let offsets: Vec<usize> = [0]
+        .into_iter()
+        .chain(lengths.scan(0, |end, length| {
+            Some({
+                *end += length;
+                *end
+            })
+        }))
+        .collect();
+    for (num_heads, num_kv_heads, head_dim, value_dim) in [(2, 1, 16, 16), (2, 2, 33, 7), (3, 3, 8, 24)] {
+        for mask in [Mask::Causal, Mask::Bidirectional] {
+            compare(
+                &Attention { mask, ..plain(num_heads, num_kv_heads, head_dim, value_dim) },
+                &offsets,
+                &offsets,
+            );
+        }
+    }
+}
+
 #[test]
 fn cross_attention_has_its_own_keys() {
     let a = Attention { mask: Mask::Bidirectional, ..plain(2, 2, 16, 8) };

@@ -1,7 +1,7 @@
 //! One task of attention: a tile of queries of one head against all keys they see.
 
 use super::disentangled::Terms;
-use super::operands::Operands;
+use super::operands::Packed;
 use super::{Attention, Bias};
 use crate::isa::Isa;
 use crate::linear::Activations;
@@ -23,11 +23,13 @@ pub(super) struct QueryTile<'a> {
     pub(super) isa: Isa,
     pub(super) precision: Precision,
     pub(super) attention: &'a Attention<'a>,
-    pub(super) operands: &'a Operands,
+    /// The keys and values that its head sees, units of a line of keys, and the distance between units of values.
+    pub(super) operands: Packed<'a>,
+    pub(super) head_lines: usize,
+    pub(super) value_stride: usize,
     /// What is added to scores by distance.
     pub(super) terms: Option<&'a Terms<'a>>,
     pub(super) query: &'a [f32],
-    pub(super) sample: usize,
     pub(super) head: usize,
     /// The first query as a row of `query`, and as a position in its sample.
     pub(super) row: usize,
@@ -57,14 +59,9 @@ impl ProductKernel for QueryTile<'_> {
 
     #[inline(always)]
     fn run<A: Arithmetic>(self, a: A) {
-        let Attention { num_heads, num_kv_heads, head_dim, value_dim, mask, sinks, .. } = *self.attention;
+        let Attention { num_heads, head_dim, value_dim, mask, sinks, .. } = *self.attention;
         let lanes = self.rows.next_multiple_of(A::S::LANES);
-        let head_lines = self.operands.head_lines;
-        let value_stride = self.operands.value_stride;
-        let kv_head = self.head / (num_heads / num_kv_heads);
-        let keys = self.operands.keys(self.sample, kv_head);
-        let values = self.operands.values(self.sample, kv_head);
-
+        let Self { head_lines, value_stride, operands: Packed { keys, values }, .. } = self;
         let own = self.first..self.first + self.rows;
         let by_distance = self.terms.map_or(0, |terms| terms.scratch(own.clone(), self.keys, lanes));
         let lengths = [head_lines * LINE * lanes, BLOCK * lanes, (value_stride + LINE) * lanes, by_distance];
