@@ -10,6 +10,9 @@ use sli_moe::RouterLoad;
 use crate::chunks::Chunk;
 use crate::pipeline::{Pipeline, StageRun};
 
+/// A chunk that went through a block, what came of it, and what is carried beside it.
+type Passed<B> = (Chunk, Forward<B>, Carried<B>);
+
 impl<B: SliBackend> Pipeline<'_, B> {
     /// Runs a layer, or a part of it, from chunk `done` on.
     pub(super) fn run_layer(
@@ -78,7 +81,7 @@ impl<B: SliBackend> Pipeline<'_, B> {
         block: &Block<B>,
         chunks: Range<usize>,
         stack: usize,
-    ) -> Result<Vec<(Chunk, Forward<B>, Carried<B>)>> {
+    ) -> Result<Vec<Passed<B>>> {
         let entering = chunks.map(|index| Ok((self.chunk(index, stack), self.take_state(run, index)?)));
         let entering: Vec<_> = entering.collect::<Result<_>>()?;
         let forward = |(chunk, state)| {

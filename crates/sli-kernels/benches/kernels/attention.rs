@@ -5,8 +5,11 @@ use sli_kernels::{Attention, Mask, Precision, attention};
 
 use crate::{Case, Work, values};
 
-/// (tokens, heads, heads of keys, width of keys, width of values); the last one is that of multi-head latent attention.
-const SHAPES: [(usize, usize, usize, usize, usize); 6] = [
+/// (tokens, heads, heads of keys, width of keys, width of values)
+type Shape = (usize, usize, usize, usize, usize);
+
+/// One sample; the last one is that of multi-head latent attention.
+const SHAPES: [Shape; 6] = [
     (512, 16, 16, 64, 64),
     (2048, 16, 16, 64, 64),
     (512, 32, 8, 128, 128),
@@ -15,9 +18,8 @@ const SHAPES: [(usize, usize, usize, usize, usize); 6] = [
     (2048, 16, 16, 192, 128),
 ];
 
-/// (samples, and as above): short texts through small encoders.
-const SHORT: [(usize, (usize, usize, usize, usize, usize)); 2] =
-    [(128, (8, 12, 12, 32, 32)), (32, (32, 12, 12, 64, 64))];
+/// So many samples each: short texts through small encoders.
+const SHORT: [(usize, Shape); 2] = [(128, (8, 12, 12, 32, 32)), (32, (32, 12, 12, 64, 64))];
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -46,7 +48,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn prepare(
     samples: usize,
-    (tokens, num_heads, num_kv_heads, head_dim, value_dim): (usize, usize, usize, usize, usize),
+    (tokens, num_heads, num_kv_heads, head_dim, value_dim): Shape,
     precision: Precision,
     mask: Mask,
 ) -> Box<dyn FnMut()> {
