@@ -6,18 +6,24 @@ use crate::simd::Simd;
 const LN_2_HIGH: f32 = 355.0 / 512.0;
 const LN_2_LOW: f32 = -2.121_944_4e-4;
 
-/// `e^x`. Range reduction to |r| <= ln(2)/2, then the Taylor-like minimax polynomial of Cephes' `expf`.
+/// Where `e^x` is about to be no normal number. Those take processors of some makers a hundred cycles and more to make, and
+/// softmax weights of hidden keys would all be made that way.
+const LEAST_EXPONENT: f32 = -87.3;
+
+/// `e^x`, or 0 where that is below 1.3e-38. Range reduction to |r| <= ln(2)/2, then the Taylor-like minimax polynomial of
+/// Cephes' `expf`.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(s: S, x: S::F) -> S::F {
-    // Outside of these bounds the result is 0 or infinite anyway. The order of operands lets NaN through.
-    let x = s.max(s.splat(-104.0), s.min(s.splat(89.0), x));
+    let vanishes = s.less(x, s.splat(LEAST_EXPONENT));
+    // Above, the result is infinite anyway. The order of operands lets NaN through.
+    let x = s.max(s.splat(LEAST_EXPONENT), s.min(s.splat(89.0), x));
     let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
     let r = s.neg_mul_add(n, s.splat(LN_2_HIGH), x);
     let r = s.neg_mul_add(n, s.splat(LN_2_LOW), r);
     let coefficients = [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
     let p = polynomial(s, r, coefficients);
     let p = s.add(s.mul_add(p, s.mul(r, r), r), s.splat(1.0));
-    s.scale_by_power(p, n)
+    s.select(vanishes, s.splat(0.0), s.scale_by_power(p, n))
 }
 
 /// Coefficients from the highest power down.
@@ -184,7 +190,8 @@ mod tests {
 
     #[test]
     fn functions_are_accurate() {
-        check("exp", Exp, f64::exp, 1e-10, 88.7, true, 2.0);
+        check("exp", Exp, f64::exp, 1e-10, 88.7, false, 2.0);
+        check("exp", Exp, f64::exp, 1e-10, -LEAST_EXPONENT, true, 2.0);
         check("tanh", Tanh, f64::tanh, 1e-10, 30.0, true, 3.0);
         check("erf", Erf, libm::erf, 1e-10, 8.0, true, 2.0);
         check("log1p", Log1p, f64::ln_1p, 1e-10, 1.0, false, 3.0);
@@ -199,6 +206,10 @@ mod tests {
         }
         for_each_isa(|isa| {
             assert_eq!(at(Exp, f32::NEG_INFINITY), 0.0, "{isa}");
+            assert!(
+                at(Exp, LEAST_EXPONENT).is_normal() && at(Exp, LEAST_EXPONENT.next_down()) == 0.0,
+                "{isa}"
+            );
             assert_eq!(at(Exp, f32::INFINITY), f32::INFINITY, "{isa}");
             assert_eq!(at(Exp, 0.0), 1.0, "{isa}");
             assert_eq!(at(Tanh, f32::INFINITY), 1.0, "{isa}");
