@@ -339,8 +339,8 @@ pub struct RunOptions {
     pub skip_bad: bool,
     /// Refuse configs with keys that nobody understands.
     pub strict: bool,
-    /// How much work a crash may cost when activations are in memory, where saving them takes at most a twentieth of it; zero
-    /// saves them after every stage. On disk, chunks are committed anyway.
+    /// How much work a crash may cost when activations are in memory, or 20 times what saving them took the last time, if that
+    /// is more; zero saves them after every stage. On disk, chunks are committed anyway.
     pub commit_interval: Duration,
     /// A way to stop the run.
     pub cancel: CancelToken,

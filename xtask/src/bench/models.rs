@@ -322,7 +322,23 @@ fn write_tokenizer(model: &Path) -> Result {
     Ok(std::fs::write(model.join("tokenizer_config.json"), settings.to_string())?)
 }
 
+/// The middle one, or the mean of the two in the middle.
 pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    match values.len() {
+        0 => f64::NAN,
+        count => (values[(count - 1) / 2] + values[count / 2]) / 2.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_two_lies_between_them() {
+        assert_eq!(median(vec![35.0, 29.0]), 32.0);
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert!(median(Vec::new()).is_nan());
+    }
 }

@@ -90,7 +90,8 @@ pub(crate) struct Committer {
 
 /// Chunks on disk are committed this often: each sync makes the disk wait for what it has cached.
 const DURABLE_INTERVAL: Duration = Duration::from_millis(500);
-/// Commits that are waited for take at most one part in so many of the time, unless every stage is to be committed.
+/// The next commit that is waited for comes so many times what the last one took later, unless every stage is to be
+/// committed: they take about one part in so many of the time.
 const COST_OF_TIME: u32 = 20;
 
 impl Committer {
@@ -155,12 +156,29 @@ mod tests {
 
     use super::*;
 
+    fn committer(directory: &Path) -> Committer {
+        let (journal, _) = RunJournal::open_or_create(directory, &Fingerprint::new()).unwrap();
+        let store = ResidentStore::create(directory.join("store")).unwrap();
+        Committer::new(journal, Duration::from_secs(30), &store)
+    }
+
+    #[test]
+    fn what_a_commit_takes_is_measured_while_it_is_waited_for() {
+        let (directory, writer) = (tempfile::tempdir().unwrap(), Writer::new(1).unwrap());
+        let mut committer = committer(directory.path());
+        let job = || {
+            std::thread::sleep(Duration::from_millis(40));
+            Ok(())
+        };
+        writer.submit(job).unwrap();
+        committer.wait(&writer).unwrap();
+        assert!(committer.cost >= Duration::from_millis(20), "{:?}", committer.cost);
+    }
+
     #[test]
     fn no_commit_is_waited_for_near_the_end() {
         let directory = tempfile::tempdir().unwrap();
-        let (journal, _) = RunJournal::open_or_create(directory.path(), &Fingerprint::new()).unwrap();
-        let store = ResidentStore::create(directory.path().join("store")).unwrap();
-        let mut committer = Committer::new(journal, Duration::from_secs(30), &store);
+        let mut committer = committer(directory.path());
         let worth = |committer: &Committer| {
             [14, 15].map(|seconds| committer.is_worth_waiting_for(Duration::from_secs(seconds)))
         };

@@ -290,7 +290,7 @@ fn rounded_up(bytes: u64) -> ByteSize {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
     use crate::dataset::Sample;
     use crate::forecast::ComputeRates;

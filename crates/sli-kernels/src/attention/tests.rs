@@ -162,7 +162,7 @@ fn many_short_samples_are_as_exact_as_few() {
             })
         }))
         .collect();
-    for (num_heads, num_kv_heads, head_dim, value_dim) in [(2, 1, 16, 16), (2, 2, 33, 7), (3, 3, 8, 24)] {
+    for (num_heads, num_kv_heads, head_dim, value_dim) in [(4, 2, 16, 16), (2, 2, 33, 7), (3, 3, 8, 24)] {
         for mask in [Mask::Causal, Mask::Bidirectional] {
             compare(
                 &Attention { mask, ..plain(num_heads, num_kv_heads, head_dim, value_dim) },
