@@ -1,6 +1,6 @@
 //! Working memory that is aligned to cache lines, and a piece of it that each thread keeps.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
 use crate::product::LINE;
 
@@ -44,17 +44,17 @@ pub(crate) struct Scratch(Buffer);
 const KEPT: usize = 2;
 
 thread_local! {
-    static OWN: Cell<[Buffer; KEPT]> = const { Cell::new([Buffer::EMPTY; KEPT]) };
+    static OWN: RefCell<[Buffer; KEPT]> = const { RefCell::new([Buffer::EMPTY; KEPT]) };
 }
 
 impl Scratch {
     /// At least `length` values, which hold whatever the last user left. Users at the same time get buffers of their
     /// own.
     pub(crate) fn take(length: usize) -> Self {
-        let mut own = OWN.take();
-        let fitting = own.iter_mut().filter(|buffer| buffer.length >= length);
-        let smallest = fitting.min_by_key(|buffer| buffer.length).map(std::mem::take);
-        OWN.set(own);
+        let smallest = OWN.with_borrow_mut(|own| {
+            let fitting = own.iter_mut().filter(|buffer| buffer.length >= length);
+            fitting.min_by_key(|buffer| buffer.length).map(std::mem::take)
+        });
         Self(smallest.unwrap_or_else(|| Buffer::zeros(length)))
     }
 
@@ -69,13 +69,14 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let (mut own, buffer) = (OWN.take(), std::mem::take(&mut self.0));
-        if let Some(smallest) = own.iter_mut().min_by_key(|buffer| buffer.length)
-            && smallest.length < buffer.length
-        {
-            *smallest = buffer;
-        }
-        OWN.set(own);
+        let mut buffer = std::mem::take(&mut self.0);
+        OWN.with_borrow_mut(|own| {
+            if let Some(smallest) = own.iter_mut().min_by_key(|buffer| buffer.length)
+                && smallest.length < buffer.length
+            {
+                std::mem::swap(smallest, &mut buffer);
+            }
+        });
     }
 }
 

@@ -2,8 +2,8 @@
 //! sample never exists as a whole.
 //!
 //! Keys and values are packed once. Each task then takes up to 64 queries of one head, which lie across the lanes of
-//! vectors, so that maxima and sums over keys need no step across lanes. Where these are all queries of a short sample, the task
-//! packs the keys and values itself, for all heads that share them: they stay in the first-level cache.
+//! vectors, so that maxima and sums over keys need no step across lanes. Where these are all queries of a short sample,
+//! the task packs the keys and values itself, for all heads that share them: they stay in the first-level cache.
 
 mod disentangled;
 mod mask;
