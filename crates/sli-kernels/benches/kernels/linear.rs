@@ -68,7 +68,7 @@ struct Stored {
 impl Stored {
     fn new(format: &str, n: usize, k: usize) -> Self {
         let mut stored = Self { n, k, ..Self::default() };
-        // Neither e4m3 nor e8m0 has a NaN among these.
+        // e4m3 has no NaN among these.
         let codes = |length: usize| -> Vec<u8> { (0..length).map(|i| (i * 37 % 120) as u8).collect() };
         match format {
             "f32" => stored.wide = values(n * k),
@@ -82,7 +82,8 @@ impl Stored {
             "fp8" => stored.scales = vec![0.01; n.div_ceil(128) * k.div_ceil(128)],
             "int8" | "int4" => stored.scales = vec![0.01; n * k / 128],
             "int4-32" => stored.scales = vec![0.01; n * k / 32],
-            "mxfp4" => stored.scale_codes = codes(n * k / 32),
+            // 2^-7 to 1, as models have: weights or results that are no normal numbers take another time.
+            "mxfp4" => stored.scale_codes = (0..n * k / 32).map(|i| 120 + (i * 37 % 8) as u8).collect(),
             "nvfp4" => stored.scale_codes = codes(n * k / 16),
             _ => {}
         }
