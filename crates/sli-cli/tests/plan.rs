@@ -55,6 +55,7 @@ fn a_plan_counts_what_the_run_then_reads_and_writes() {
     // In each of 3 layers four matrices of 32 x 32 and three of 32 x 48, and a head of 96 x 32.
     let sides = 3 * (4 * 64 + 3 * 80) + 128;
     assert_eq!(count("dense_floats"), sides * plan["tokens"].as_u64().unwrap());
+    assert_eq!(count("activated_values"), 3 * 48 * plan["tokens"].as_u64().unwrap());
     assert!(
         forecast["prepare_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0),
         "records were tokenized"

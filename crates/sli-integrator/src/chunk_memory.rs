@@ -1,8 +1,8 @@
 //! Memory that the tokens of a chunk take while they are in a layer.
 
 use sli_core::{
-    AttentionSpec, BlockSpec, ExpertSpec, Ffn, LayerPart, LinearInputs, Mixer, ModelSpec, PositionSpec,
-    Residual,
+    AttentionSpec, BlockSpec, ExpertSpec, Ffn, LayerPart, LinearInputs, Mixer, ModelSpec, MoeSpec,
+    PositionSpec, Residual,
 };
 
 /// Tokens whose inner values an MLP holds at a time, at most.
@@ -11,22 +11,46 @@ pub(crate) const PACKED_TOKENS: u64 = 384;
 /// f32 values that are held for each of these tokens: inputs and inner values.
 pub(crate) fn packed_floats(block: &BlockSpec, hidden: u64) -> u64 {
     let inner = match &block.ffn {
+        Some(Ffn::Moe(moe)) => moe.expert.intermediate_size().max(shared_size(moe)),
+        _ => inner_size(block),
+    };
+    hidden + inner.max(beside_size(block)) as u64
+}
+
+/// Values that a token has between the products of such MLPs, of all experts that it chooses. Those of the other MLPs are
+/// among its `scratch_floats`.
+pub(crate) fn activated_values(block: &BlockSpec) -> u64 {
+    let inner = match &block.ffn {
+        Some(Ffn::Moe(moe)) => moe.router.top_k * moe.expert.intermediate_size() + shared_size(moe),
+        _ => inner_size(block),
+    };
+    (inner + beside_size(block)) as u64
+}
+
+/// Inner values of an MLP that holds them for some tokens at a time.
+fn inner_size(block: &BlockSpec) -> usize {
+    match &block.ffn {
         Some(Ffn::Mlp(mlp) | Ffn::GatedMlp(mlp)) => mlp.intermediate_size,
         Some(Ffn::ClampedGatedMlp(mlp)) => mlp.intermediate_size,
         Some(Ffn::BiasedGatedMlp { intermediate_size, .. }) => *intermediate_size,
         Some(Ffn::ChannelMix(mix)) => mix.intermediate_size,
-        Some(Ffn::Moe(moe)) => {
-            moe.expert.intermediate_size().max(moe.shared.map_or(0, |shared| shared.mlp.intermediate_size))
-        }
         _ => 0,
-    };
-    let beside = match block.residual {
+    }
+}
+
+/// Those of the experts that every token goes through.
+fn shared_size(moe: &MoeSpec) -> usize {
+    moe.shared.map_or(0, |shared| shared.mlp.intermediate_size)
+}
+
+/// Those of an MLP beside the mixer or the experts.
+fn beside_size(block: &BlockSpec) -> usize {
+    match block.residual {
         Residual::DenseBetween(mlp)
         | Residual::ScaledSandwich { beside: Some(mlp), .. }
         | Residual::Shortcut(mlp) => mlp.intermediate_size,
         _ => 0,
-    };
-    hidden + inner.max(beside) as u64
+    }
 }
 
 /// f32 values that attention makes of weights, whatever the chunk: the rows of distances, and the same laid out.

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use half::bf16;
 use rayon::prelude::*;
-use sli_kernels::{Attention, Format, Matrix, Precision, add_rms_norm, attention, linear};
+use sli_kernels::{
+    Activation, Attention, Format, Matrix, Precision, activate, add_rms_norm, attention, linear,
+};
 
 use super::rates::{ComputeRates, NARROW, WIDE};
 
@@ -25,6 +27,8 @@ const SCALES: [f32; ROWS / BLOCK * (COLUMNS / BLOCK)] = [0.01; ROWS / BLOCK * (C
 const MATRICES: usize = 4;
 /// Rows of the other factor.
 const TOKENS: [usize; 5] = [1, 8, 32, 128, 512];
+/// Values between the products of an MLP, which the caches hold.
+const ACTIVATED: usize = 1 << 17;
 /// Tokens of a sample.
 const LENGTHS: [usize; 3] = [8, 64, 256];
 
@@ -45,6 +49,7 @@ pub(super) fn measure_compute(precision: Precision) -> (ComputeRates, Option<f64
         narrow_products: measure_narrow(precision, &x, &weights),
         attention: LENGTHS.map(|length| (length, measure_attention(precision, &x, length))).to_vec(),
         touched_floats: measure_norm(&x),
+        activated_values: measure_activation(&x[..ACTIVATED]),
     };
     let (start, before) = (Instant::now(), processor_seconds());
     let rates = (1..ROUNDS).fold(round(), |rates, _| rates.fastest(round()));
@@ -112,6 +117,16 @@ fn measure_norm(x: &[f32]) -> f64 {
     let seconds = seconds_each(|| add_rms_norm(&mut residual, x, COLUMNS, None, 1e-5, &mut y));
     // The residual is read and written, the branch read, the normed written.
     3.0 * x.len() as f64 / seconds
+}
+
+fn measure_activation(x: &[f32]) -> f64 {
+    let mut y = x.to_vec();
+    let seconds = seconds_each(|| {
+        // Applied to its own results again and again, it would soon have none but zeros.
+        y.copy_from_slice(x);
+        activate(Activation::Gelu, &mut y);
+    });
+    x.len() as f64 / seconds
 }
 
 /// The median time of a repeated call.

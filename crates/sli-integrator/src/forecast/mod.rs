@@ -163,7 +163,8 @@ impl StageTimes {
             compute: compute.product_seconds(dense, chunk_tokens, *dense_coded)
                 + compute.product_seconds(experts, *expert_rows, *experts_coded)
                 + work.attention_flops as f64 / compute.attention(*sample_tokens)
-                + work.touched_floats as f64 / compute.touched_floats,
+                + work.touched_floats as f64 / compute.touched_floats
+                + work.activated_values as f64 / compute.activated_values,
             move_rows: (work.spill_bytes + work.output_bytes) as f64 / machine.disk,
         }
     }
@@ -215,6 +216,7 @@ mod tests {
             narrow_products: 100.0,
             attention: vec![(1, 1.0)],
             touched_floats: 1.0,
+            activated_values: 1.0,
         };
         let machine = MachineRates { disk: 1.0, compute };
         let seconds = |dense_coded, experts_coded| {

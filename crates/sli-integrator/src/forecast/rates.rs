@@ -15,6 +15,8 @@ pub struct ComputeRates {
     pub attention: Vec<(usize, f64)>,
     /// f32 values per second that a norm with its residual passes over.
     pub touched_floats: f64,
+    /// Values per second that go through an activation function, the exact GELU.
+    pub activated_values: f64,
 }
 
 /// Rows and columns of a wide matrix,
@@ -77,6 +79,7 @@ impl ComputeRates {
             narrow_products: self.narrow_products.max(other.narrow_products),
             attention: each(self.attention, other.attention),
             touched_floats: self.touched_floats.max(other.touched_floats),
+            activated_values: self.activated_values.max(other.activated_values),
         }
     }
 
@@ -114,6 +117,7 @@ mod tests {
             narrow_products,
             attention: vec![(8, 1.0), (64, 2.0)],
             touched_floats: 1.0,
+            activated_values: 1.0,
         }
     }
 

@@ -9,7 +9,7 @@ use sli_core::{
 };
 use sli_weights::{Layout, Slot};
 
-use crate::chunk_memory::scratch_floats;
+use crate::chunk_memory::{activated_values, scratch_floats};
 use crate::dataset::{Samples, TokenSequences};
 use crate::model::OpenModel;
 use crate::options::{HiddenDtype, Logits, Pooling, RunOptions};
@@ -38,6 +38,8 @@ pub struct Work {
     pub attention_flops: u64,
     /// f32 values that everything between the products passes over: norms, gates, rotations, sums, scans.
     pub touched_floats: u64,
+    /// Values that go through the function between the products of an MLP or an expert.
+    pub activated_values: u64,
 }
 
 impl Work {
@@ -58,6 +60,7 @@ impl AddAssign for Work {
         self.expert_floats += other.expert_floats;
         self.attention_flops += other.attention_flops;
         self.touched_floats += other.touched_floats;
+        self.activated_values += other.activated_values;
     }
 }
 
@@ -192,6 +195,10 @@ impl WorkCounter<'_> {
             },
             touched_floats: tokens
                 * scratch_floats(block, part, self.model.spec.linear_inputs, spec.hidden_size as u64),
+            activated_values: match part.has_feed_forward() {
+                true => tokens * activated_values(block),
+                false => 0,
+            },
             ..Work::default()
         };
         if let Some(Ffn::Moe(moe)) = &block.ffn {

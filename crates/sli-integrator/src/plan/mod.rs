@@ -372,6 +372,7 @@ mod tests {
             narrow_products: 1e11,
             attention: vec![(8, 1e11)],
             touched_floats: 1e9,
+            activated_values: 1e9,
         };
         let ahead = |disk| {
             let machine = MachineRates { disk, compute: compute.clone() };
