@@ -70,6 +70,13 @@ fn a_plan_counts_what_the_run_then_reads_and_writes() {
 }
 
 #[test]
+fn experts_that_tokens_choose_count_as_often_as_they_are_chosen() {
+    let plan = plan(&workplace("mixtral"), "--tokens 64 --memory 512MiB");
+    // Each token goes through 2 of 5 experts in each of 3 layers: 48 values between their products.
+    assert_eq!(plan["forecast"]["work"]["activated_values"], 3 * 2 * 48 * 64);
+}
+
+#[test]
 fn what_was_measured_is_kept_and_damage_to_it_is_no_matter() {
     let work = workplace("llama");
     let first = plan(&work, "--tokens 64 --memory 512MiB");

@@ -229,6 +229,21 @@ mod tests {
     }
 
     #[test]
+    fn functions_between_products_take_their_time() {
+        let compute = ComputeRates {
+            products: vec![(1, 1.0)],
+            coded_products: vec![(1, 1.0)],
+            narrow_products: 1.0,
+            attention: vec![(1, 1.0)],
+            touched_floats: 10.0,
+            activated_values: 4.0,
+        };
+        let work = Work { activated_values: 12, touched_floats: 10, ..Work::default() };
+        let stage = StageWork { work, expert_rows: 1, ..StageWork::default() };
+        assert_eq!(StageTimes::new(&stage, 1, &MachineRates { disk: 1.0, compute }).compute, 4.0);
+    }
+
+    #[test]
     fn uneven_stages_need_more_ahead() {
         let mut uneven = stages(2, 1.0, 4.0);
         uneven.extend(stages(4, 3.0, 1.0));
