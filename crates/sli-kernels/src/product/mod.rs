@@ -78,13 +78,9 @@ pub(crate) trait Arithmetic: Copy + Send + Sync {
 /// The vector type of an arithmetic.
 pub(crate) type F<A> = <<A as Arithmetic>::S as Simd>::F;
 
-/// f32 inputs.
+/// A value for each unit: f32, or what bf16 holds of it where the hardware has no product of bf16.
 #[derive(Clone, Copy)]
-pub(crate) struct Exact<S>(S);
-
-/// Inputs rounded to bf16 but kept as f32, where the hardware has no product of bf16.
-#[derive(Clone, Copy)]
-pub(crate) struct Rounded<S>(S);
+pub(crate) struct Single<S, const ROUNDED: bool>(S);
 
 /// `(palette - zero_point) * scale`
 #[inline(always)]
@@ -97,7 +93,7 @@ fn affine<S: Simd>(s: S, palette: &[f32], (scale, zero_point): (f32, f32)) -> S:
 #[derive(Clone, Copy)]
 pub(crate) struct Pairs(Avx512);
 
-impl<S: Simd> Arithmetic for Exact<S> {
+impl<S: Simd, const ROUNDED: bool> Arithmetic for Single<S, ROUNDED> {
     type S = S;
     type Table = S::Table;
     const VALUES: usize = 1;
@@ -115,7 +111,8 @@ impl<S: Simd> Arithmetic for Exact<S> {
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> S::F {
         // SAFETY: the caller vouches for the values.
-        unsafe { self.0.load_at(p) }
+        let values = unsafe { self.0.load_at(p) };
+        self.round(values, values)
     }
 
     #[inline(always)]
@@ -126,68 +123,15 @@ impl<S: Simd> Arithmetic for Exact<S> {
 
     #[inline(always)]
     fn round(self, first: S::F, _second: S::F) -> S::F {
-        first
+        if ROUNDED { self.0.round_bf16(first) } else { first }
     }
 
     #[inline(always)]
     fn table(self, palette: &[f32; 16], [first, _]: [(f32, f32); 2]) -> S::Table {
         let mut table = self.0.table();
         for (part, palette) in table.as_mut().iter_mut().zip(palette.chunks_exact(S::LANES)) {
-            *part = affine(self.0, palette, first);
-        }
-        table
-    }
-
-    #[inline(always)]
-    unsafe fn look_up(self, table: S::Table, p: *const u8) -> S::F {
-        // SAFETY: the caller vouches for the bytes.
-        unsafe { self.0.look_up(table, p) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_rows(self, p: *const f32, _stride: usize) -> S::F {
-        // SAFETY: the caller vouches for the values.
-        unsafe { self.0.load_at(p) }
-    }
-}
-
-impl<S: Simd> Arithmetic for Rounded<S> {
-    type S = S;
-    type Table = S::Table;
-    const VALUES: usize = 1;
-
-    #[inline(always)]
-    fn simd(self) -> S {
-        self.0
-    }
-
-    #[inline(always)]
-    fn multiply_add(self, sum: S::F, x: S::F, w: S::F) -> S::F {
-        self.0.mul_add(x, w, sum)
-    }
-
-    #[inline(always)]
-    unsafe fn load(self, p: *const f32) -> S::F {
-        // SAFETY: the caller vouches for the values.
-        self.0.round_bf16(unsafe { self.0.load_at(p) })
-    }
-
-    #[inline(always)]
-    unsafe fn load_bf16(self, p: *const bf16) -> S::F {
-        // SAFETY: the caller vouches for the values.
-        unsafe { self.0.load_bf16(p) }
-    }
-
-    #[inline(always)]
-    fn round(self, first: S::F, _second: S::F) -> S::F {
-        self.0.round_bf16(first)
-    }
-
-    #[inline(always)]
-    fn table(self, palette: &[f32; 16], [first, _]: [(f32, f32); 2]) -> S::Table {
-        let mut table = self.0.table();
-        for (part, palette) in table.as_mut().iter_mut().zip(palette.chunks_exact(S::LANES)) {
-            *part = self.0.round_bf16(affine(self.0, palette, first));
+            let values = affine(self.0, palette, first);
+            *part = self.round(values, values);
         }
         table
     }
@@ -326,20 +270,12 @@ pub(crate) trait ProductKernel {
 
 /// Runs a kernel on `isa`, which must be available, with inputs rounded to `precision`.
 pub(crate) fn dispatch_product<K: ProductKernel>(isa: Isa, precision: Precision, kernel: K) -> K::Output {
-    struct WithExact<K>(K);
-    impl<K: ProductKernel> Kernel for WithExact<K> {
+    struct WithSingle<K, const ROUNDED: bool>(K);
+    impl<K: ProductKernel, const ROUNDED: bool> Kernel for WithSingle<K, ROUNDED> {
         type Output = K::Output;
         #[inline(always)]
         fn run<S: Simd>(self, simd: S) -> K::Output {
-            self.0.run(Exact(simd))
-        }
-    }
-    struct WithRounded<K>(K);
-    impl<K: ProductKernel> Kernel for WithRounded<K> {
-        type Output = K::Output;
-        #[inline(always)]
-        fn run<S: Simd>(self, simd: S) -> K::Output {
-            self.0.run(Rounded(simd))
+            self.0.run(Single::<S, ROUNDED>(simd))
         }
     }
     #[cfg(target_arch = "x86_64")]
@@ -354,8 +290,8 @@ pub(crate) fn dispatch_product<K: ProductKernel>(isa: Isa, precision: Precision,
         }
     }
     match precision {
-        Precision::F32 => dispatch(isa, WithExact(kernel)),
-        Precision::Bf16 => dispatch(isa, WithRounded(kernel)),
+        Precision::F32 => dispatch(isa, WithSingle::<K, false>(kernel)),
+        Precision::Bf16 => dispatch(isa, WithSingle::<K, true>(kernel)),
     }
 }
 
