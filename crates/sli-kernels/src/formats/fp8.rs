@@ -14,17 +14,21 @@ pub(crate) struct Fp8Rows<'a> {
 }
 
 impl Fp8Rows<'_> {
+    /// The values at `column..column + 2 * LANES`.
     /// # Safety
-    /// As for [`Rows::units`], for `LANES` values.
+    /// As for [`Rows::units`].
     #[inline(always)]
-    unsafe fn vector<S: Simd>(&self, s: S, row: usize, column: usize, scale: S::F) -> S::F {
-        // SAFETY: the caller vouches for LANES codes from here on in the row.
-        let value = unsafe { s.load_e4m3(self.codes.as_ptr().add(row * self.columns + column)) };
-        s.mul(value, scale)
+    unsafe fn two_vectors<S: Simd>(&self, s: S, row: usize, column: usize, scale: S::F) -> [S::F; 2] {
+        // SAFETY: the caller vouches for so many codes from here on in the row.
+        let [first, second] =
+            unsafe { s.load_two_e4m3(self.codes.as_ptr().add(row * self.columns + column)) };
+        [s.mul(first, scale), s.mul(second, scale)]
     }
 }
 
 impl Rows for Fp8Rows<'_> {
+    const TWO_AT_ONCE: bool = true;
+
     type Scale<A: Arithmetic> = F<A>;
 
     fn columns(&self) -> usize {
@@ -49,13 +53,27 @@ impl Rows for Fp8Rows<'_> {
 
     #[inline(always)]
     unsafe fn units<A: Arithmetic>(&self, a: A, row: usize, column: usize, scale: F<A>) -> F<A> {
+        let s = a.simd();
         // SAFETY: the caller vouches for the values.
         unsafe {
-            let first = self.vector(a.simd(), row, column, scale);
             if A::VALUES == 1 {
-                return a.round(first, first);
+                let value = s.mul(s.load_e4m3(self.codes.as_ptr().add(row * self.columns + column)), scale);
+                return a.round(value, value);
             }
-            a.round(first, self.vector(a.simd(), row, column + A::S::LANES, scale))
+            let [first, second] = self.two_vectors(s, row, column, scale);
+            a.round(first, second)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn two_units<A: Arithmetic>(&self, a: A, row: usize, column: usize, scale: F<A>) -> [F<A>; 2] {
+        // SAFETY: the caller vouches for the values.
+        unsafe {
+            if A::VALUES == 1 {
+                let [first, second] = self.two_vectors(a.simd(), row, column, scale);
+                return [a.round(first, first), a.round(second, second)];
+            }
+            [self.units(a, row, column, scale), self.units(a, row, column + 2 * A::S::LANES, scale)]
         }
     }
 

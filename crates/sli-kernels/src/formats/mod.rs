@@ -20,6 +20,7 @@ pub(crate) use plain::PlainRows;
 pub(crate) use ternary::{PER_BYTE, TernaryRows};
 
 use crate::product::{Arithmetic, F};
+use crate::simd::Simd;
 
 /// Where the values of a matrix are: row `r` begins `r * pitch` bytes after `start`, and values take `bits` each. Where
 /// several rows share their bytes, this holds for the first of them.
@@ -42,6 +43,9 @@ pub(crate) enum Encoding {
 
 /// The rows of a weight matrix. Values come in *runs*: columns that share a scale.
 pub(crate) trait Rows: Copy + Send + Sync {
+    /// Whether [`Self::two_units`] are less work than twice [`Self::units`].
+    const TWO_AT_ONCE: bool = false;
+
     /// What the values of a run share.
     type Scale<A: Arithmetic>: Copy;
 
@@ -60,6 +64,23 @@ pub(crate) trait Rows: Copy + Send + Sync {
     /// # Safety
     /// They lie within the row and within the run that `scale` belongs to; `column` is a multiple of as many.
     unsafe fn units<A: Arithmetic>(&self, a: A, row: usize, column: usize, scale: Self::Scale<A>) -> F<A>;
+
+    /// Two [`Self::units`], one after the other.
+    /// # Safety
+    /// As for both of them.
+    #[inline(always)]
+    unsafe fn two_units<A: Arithmetic>(
+        &self,
+        a: A,
+        row: usize,
+        column: usize,
+        scale: Self::Scale<A>,
+    ) -> [F<A>; 2] {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            [self.units(a, row, column, scale), self.units(a, row, column + A::S::LANES * A::VALUES, scale)]
+        }
+    }
 
     /// The values at `column..column + out.len()` of a row, wherever runs begin and end.
     fn widen(&self, row: usize, column: usize, out: &mut [f32]);

@@ -164,10 +164,12 @@ fn rows_widen_as_the_formula_says() {
     }
 }
 
-/// What the vector code of a format reads in the first `columns` columns, a multiple of LANES.
+/// What the vector code of a format reads in the first `columns` columns, a multiple of LANES, and of twice as many where
+/// `two` are read at once.
 struct Vectors {
     row: usize,
     columns: usize,
+    two: bool,
 }
 
 impl WithRows for Vectors {
@@ -178,12 +180,22 @@ impl WithRows for Vectors {
             type Output = Vec<f32>;
             #[inline(always)]
             fn run<A: Arithmetic>(self, a: A) -> Vec<f32> {
-                let Self(rows, Vectors { row, columns }) = self;
+                let Self(rows, Vectors { row, columns, two }) = self;
+                let (s, lanes) = (a.simd(), A::S::LANES);
+                let step = if two { 2 * lanes } else { lanes };
                 let mut out = vec![0.0; columns];
-                for (at, out) in (0..columns).step_by(A::S::LANES).zip(out.chunks_exact_mut(A::S::LANES)) {
+                for (at, out) in (0..columns).step_by(step).zip(out.chunks_exact_mut(step)) {
                     let scale = rows.scale(a, rows.first_scale(row), at / rows.run::<A>());
-                    // SAFETY: `columns` is a multiple of LANES and within the row, and LANES divides the run.
-                    a.simd().store(out, unsafe { rows.units(a, row, at, scale) });
+                    // SAFETY: `columns` is a multiple of the step and within the row, and the step divides the run.
+                    unsafe {
+                        if two {
+                            let [first, second] = rows.two_units(a, row, at, scale);
+                            s.store(out, first);
+                            s.store(&mut out[lanes..], second);
+                        } else {
+                            s.store(out, rows.units(a, row, at, scale));
+                        }
+                    }
                 }
                 out
             }
@@ -198,7 +210,7 @@ fn vectors_equal_the_scalar_code() {
         for kind in KINDS {
             let stored = Stored::random(kind, 5, 48, 16, 3);
             for row in 0..5 {
-                let found = stored.matrix().with_rows(Vectors { row, columns: 48 });
+                let found = stored.matrix().with_rows(Vectors { row, columns: 48, two: false });
                 for (column, found) in found.into_iter().enumerate() {
                     assert_eq!(found, stored.value(row, column), "{isa} {kind} at ({row}, {column})");
                 }
@@ -219,10 +231,12 @@ fn every_e4m3_code_widens_exactly() {
         assert!(same(row[usize::from(code)], e4m3(code)), "code {code:#x}");
     }
     for_each_isa(|isa| {
-        let found = matrix.with_rows(Vectors { row: 0, columns: 256 });
-        for code in 0..=255u8 {
-            let found = found[usize::from(code)];
-            assert!(same(found, e4m3(code)), "{isa}: code {code:#x} gives {found}, not {}", e4m3(code));
+        for two in [false, true] {
+            let found = matrix.with_rows(Vectors { row: 0, columns: 256, two });
+            for code in 0..=255u8 {
+                let found = found[usize::from(code)];
+                assert!(same(found, e4m3(code)), "{isa}: code {code:#x} gives {found}, not {}", e4m3(code));
+            }
         }
     });
 }

@@ -15,6 +15,8 @@ use crate::simd::Simd;
 
 /// Rows of x at most.
 const MOST: usize = 8;
+/// Bytes that are prefetched at a time.
+const CACHE_LINE: usize = 64;
 
 /// Whether [`multiply`] takes `m` rows of x and these weights.
 pub(super) fn suits<R: Rows>(isa: Isa, precision: Precision, m: usize, w: &R) -> bool {
@@ -43,6 +45,8 @@ pub(super) fn multiply<R: Rows>(
     let m = y.len() / n;
     let (units, stride) = prepare(isa, precision, x, m, m.next_power_of_two(), w.columns());
     let (x, y) = (units.as_slice(), SharedMut::new(y));
+    // Rounding every weight would take longer than its products.
+    let precision = if Geometry::of(isa, precision).values == 1 { Precision::F32 } else { precision };
     (0..n.div_ceil(CHUNK)).into_par_iter().for_each(|chunk| {
         let (first, end) = (chunk * CHUNK, n.min((chunk + 1) * CHUNK));
         dispatch_product(isa, precision, Task { x, stride, m, w, bias, first, end, n, y });
@@ -89,29 +93,40 @@ impl<R: Rows> Task<'_, R> {
     /// The products of `M` rows of x with `N` rows of w from `row` on.
     #[inline(always)]
     fn rows<A: Arithmetic, const M: usize, const N: usize>(&self, a: A, row: usize) {
-        let (s, w, width) = (a.simd(), self.w, LINE * A::VALUES);
+        let (s, w, width) = (a.simd(), *self.w, LINE * A::VALUES);
         let Storage { start, pitch, bits, .. } = w.storage();
         // Past the end the last row is repeated, and what comes of it is not used.
         let rows: [usize; N] = std::array::from_fn(|r| (row + r).min(self.end - 1));
         let firsts = rows.map(|row| w.first_scale(row));
         let lines = w.columns() / width;
+        let step = if R::TWO_AT_ONCE { 2 * A::S::LANES } else { A::S::LANES };
         let mut sums = [[s.splat(0.0); M]; N];
         let run_lines = (w.run::<A>() / width).clamp(1, lines.max(1));
         for (run, first) in (0..lines).step_by(run_lines).enumerate() {
             let mut scales = [w.scale(a, firsts[0], run); N];
-            for (scale, &first) in scales.iter_mut().zip(&firsts).skip(1) {
-                *scale = w.scale(a, first, run);
+            for r in 1..N {
+                scales[r] = w.scale(a, firsts[r], run);
             }
-            for line in first..lines.min(first + run_lines) {
-                for r in 0..N {
-                    // Rows are far apart: the hardware does not foresee the next ones.
-                    prefetch(start.wrapping_add((row + N + r) * pitch + line * width * bits / 8));
-                }
-                for unit in (line * LINE..(line + 1) * LINE).step_by(A::S::LANES) {
+            let end = lines.min(first + run_lines) * LINE;
+            for unit in (first * LINE..end).step_by(step) {
+                let offset = unit * A::VALUES * bits / 8;
+                if offset % CACHE_LINE < step * A::VALUES * bits / 8 {
                     for r in 0..N {
-                        // SAFETY: the lines lie within w, and `runs_are_lines`.
-                        let w = unsafe { w.units(a, rows[r], unit * A::VALUES, scales[r]) };
-                        self.add::<A, M>(a, unit, w, &mut sums[r]);
+                        // Rows are far apart: the hardware does not foresee the next ones.
+                        prefetch(start.wrapping_add((row + N + r) * pitch + offset));
+                    }
+                }
+                for r in 0..N {
+                    // SAFETY: the units lie within w and in the run, since `runs_are_lines`.
+                    unsafe {
+                        if R::TWO_AT_ONCE && unit + step <= end {
+                            let [w, next] = w.two_units(a, rows[r], unit * A::VALUES, scales[r]);
+                            self.add::<A, M>(a, unit, w, &mut sums[r]);
+                            self.add::<A, M>(a, unit + A::S::LANES, next, &mut sums[r]);
+                        } else {
+                            let w = w.units(a, rows[r], unit * A::VALUES, scales[r]);
+                            self.add::<A, M>(a, unit, w, &mut sums[r]);
+                        }
                     }
                 }
             }

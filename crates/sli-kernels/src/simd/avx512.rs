@@ -120,6 +120,23 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_two_e4m3(self, p: *const u8) -> [__m512; 2] {
+        // SAFETY: the caller vouches for 2 * LANES bytes at `p`.
+        unsafe {
+            // As above, of 32 codes at a time.
+            let code = _mm512_cvtepi8_epi16(_mm256_loadu_si256(p.cast()));
+            let half = _mm512_and_si512(_mm512_slli_epi16::<7>(code), _mm512_set1_epi16(0xbf80_u16 as i16));
+            let magnitude = _mm512_and_si512(half, _mm512_set1_epi16(0x7fff));
+            let nan = _mm512_cmpeq_epi16_mask(magnitude, _mm512_set1_epi16(0x3f80));
+            let half = _mm512_mask_blend_epi16(nan, half, _mm512_set1_epi16(0x7e00));
+            [
+                _mm512_cvtph_ps(_mm512_castsi512_si256(half)),
+                _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(half)),
+            ]
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_i8(self, p: *const i8) -> __m512 {
         // SAFETY: the caller vouches for LANES bytes at `p`.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) }

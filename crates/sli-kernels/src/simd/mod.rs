@@ -81,6 +81,14 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `LANES` bytes can be read at `p`.
     unsafe fn load_e4m3(self, p: *const u8) -> Self::F;
+    /// Two [`Self::load_e4m3`], one after the other.
+    /// # Safety
+    /// `2 * LANES` bytes can be read at `p`.
+    #[inline(always)]
+    unsafe fn load_two_e4m3(self, p: *const u8) -> [Self::F; 2] {
+        // SAFETY: passed on to the caller.
+        unsafe { [self.load_e4m3(p), self.load_e4m3(p.add(Self::LANES))] }
+    }
     /// # Safety
     /// `LANES` bytes can be read at `p`.
     unsafe fn load_i8(self, p: *const i8) -> Self::F;
