@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use crate::attention::Attention;
 use crate::isa::{Kernel, dispatch, isa};
+use crate::math::exp;
 use crate::packed::check_offsets;
 use crate::simd::Simd;
 
@@ -106,8 +107,11 @@ impl Kernel for Score<'_> {
 #[inline(always)]
 fn dot<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
     let (a, b) = (a.chunks_exact(S::LANES), b.chunks_exact(S::LANES));
-    let rest = s.mul(s.load_partial(a.remainder(), 0.0), s.load_partial(b.remainder(), 0.0));
-    s.sum(a.zip(b).fold(rest, |sum, (a, b)| s.mul_add(s.load(a), s.load(b), sum)))
+    let mut sum = s.mul(s.load_partial(a.remainder(), 0.0), s.load_partial(b.remainder(), 0.0));
+    for (a, b) in a.zip(b) {
+        sum = s.mul_add(s.load(a), s.load(b), sum);
+    }
+    s.sum(sum)
 }
 
 /// Causal attention of packed samples in which a query sees the chosen keys only. Shapes are those of
@@ -172,19 +176,22 @@ impl Kernel for OneQuery<'_> {
     fn run<S: Simd>(self, s: S) {
         let Self { query, keys, values, pitches, scale, chosen, weights, out } = self;
         weights.clear();
-        weights.extend(
-            chosen.iter().map(|j| scale * dot(s, query, &keys[*j as usize * pitches.0..][..query.len()])),
-        );
-        let most = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let mut sum = 0.0;
-        for weight in weights.iter_mut() {
-            *weight = (*weight - most).exp();
-            sum += *weight;
+        weights.resize(chosen.len(), 0.0);
+        for (weight, j) in weights.iter_mut().zip(chosen) {
+            *weight = scale * dot(s, query, &keys[*j as usize * pitches.0..][..query.len()]);
         }
+        let most = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        for weights in weights.chunks_mut(S::LANES) {
+            let shifted = s.sub(s.load_up_to(weights), s.splat(most));
+            s.store_up_to(weights, exp(s, shifted));
+        }
+        let sum: f32 = weights.iter().sum();
         out.fill(0.0);
         for (weight, j) in weights.iter().zip(chosen) {
-            let value = &values[*j as usize * pitches.1..][..out.len()];
-            out.iter_mut().zip(value).for_each(|(out, value)| *out += weight / sum * value);
+            let (share, value) = (weight / sum, &values[*j as usize * pitches.1..][..out.len()]);
+            for (out, value) in out.iter_mut().zip(value) {
+                *out += share * value;
+            }
         }
     }
 }

@@ -59,14 +59,10 @@ impl Kernel for Mean<'_> {
             for token in tokens.0..tokens.1 {
                 let at = token * channels + lane;
                 let (k, v) = (load(k, at), load(v, at));
-                let join = |past: S::F, own: S::F| {
-                    let top = s.max(past, own);
-                    (top, exp(s, s.sub(past, top)), exp(s, s.sub(own, top)))
-                };
-                let (_, past, own) = join(largest, s.add(k, bonus));
+                let (_, past, own) = join(s, largest, s.add(k, bonus));
                 let sum = s.mul_add(past, values, s.mul(own, v));
                 let mean = s.div(sum, s.mul_add(past, weights, own));
-                let (top, past, own) = join(s.sub(largest, decay), k);
+                let (top, past, own) = join(s, s.sub(largest, decay), k);
                 values = s.mul_add(past, values, s.mul(own, v));
                 weights = s.mul_add(past, weights, own);
                 largest = top;
@@ -76,6 +72,13 @@ impl Kernel for Mean<'_> {
             }
         }
     }
+}
+
+/// The larger exponent, and `e^x` of both without it.
+#[inline(always)]
+fn join<S: Simd>(s: S, past: S::F, own: S::F) -> (S::F, S::F, S::F) {
+    let top = s.max(past, own);
+    (top, exp(s, s.sub(past, top)), exp(s, s.sub(own, top)))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! `attention PRECISION MASK TOKENS HEADS KV_HEADS HEAD_DIM VALUE_DIM`: one sample;
-//! `samples PRECISION MASK SAMPLES TOKENS HEADS KV_HEADS HEAD_DIM VALUE_DIM`: several, each of so many tokens.
+//! `samples PRECISION MASK SAMPLES TOKENS HEADS KV_HEADS HEAD_DIM VALUE_DIM`: several, each of so many tokens; and
+//! a case of chosen keys.
 
-use sli_kernels::{Attention, Mask, Precision, attention};
+use sli_kernels::{Attention, ChosenKeys, Mask, Precision, attention, chosen_attention};
 
 use crate::{Case, Work, values};
 
@@ -43,7 +44,27 @@ pub(crate) fn cases() -> Vec<Case> {
             }
         }
     }
+    cases.push(chosen());
     cases
+}
+
+/// `chosen TOKENS TOP_K HEADS HEAD_DIM VALUE_DIM`: queries of one sample with the keys that an index gave them.
+fn chosen() -> Case {
+    let (tokens, top_k, heads, head_dim, value_dim) = (1024, 256, 16, 192, 128);
+    // Query i has i + 1 keys to choose from.
+    let seen: usize = (1..=tokens).map(|keys| top_k.min(keys)).sum();
+    let work = Work::Flops(2 * seen * heads * (head_dim + value_dim), Precision::F32);
+    Case::new(format!("chosen {tokens} {top_k} {heads} {head_dim} {value_dim}"), work, move || {
+        let (query, key) = (values(tokens * heads * head_dim), values(tokens * heads * head_dim));
+        let (value, mut out) = (values(tokens * heads * value_dim), vec![0.0; tokens * heads * value_dim]);
+        let (index, weights) = (values(tokens * 64), values(tokens));
+        let keys = ChosenKeys::by_index(&index, &index, &weights, 1, 64, &[0, tokens], top_k);
+        Box::new(move || {
+            let scale = 1.0 / (head_dim as f32).sqrt();
+            let a = Attention::causal([heads, heads], [head_dim, value_dim], scale);
+            chosen_attention(&a, &query, &key, &value, &[0, tokens], &keys, &mut out);
+        })
+    })
 }
 
 fn prepare(

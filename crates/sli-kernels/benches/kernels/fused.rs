@@ -66,6 +66,13 @@ pub(crate) fn cases() -> Vec<Case> {
                 head_scan(&scan, &input, &step, &[0, tokens], &mut y);
             })
         }),
+        case("wkv 512 4096", 3 * 512 * 4096, || {
+            let (tokens, channels) = (512, 4096);
+            let (k, v, bonus) = (values(tokens * channels), values(tokens * channels), values(channels));
+            let decay: Vec<f32> = bonus.iter().map(|x| x.abs()).collect();
+            let mut y = vec![0.0; tokens * channels];
+            Box::new(move || wkv(&decay, &bonus, &k, &v, &[0, tokens], &mut y))
+        }),
         case("selective_scan 512 2048 16", 3 * 512 * 2048, || {
             let (tokens, channels, state) = (512, 2048, 16);
             let x = values(tokens * channels);
