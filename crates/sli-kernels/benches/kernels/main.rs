@@ -94,6 +94,22 @@ fn values(length: usize) -> Vec<f32> {
     (0..length).map(|_| next()).collect()
 }
 
+/// Fails where a vector instruction became a function of its own. The compiler does that to code that is not inlined into
+/// what is compiled for an instruction set, such as a large closure, and a call for each instruction is many times as slow.
+fn check_inlining() -> std::io::Result<()> {
+    let program = std::fs::read(std::env::current_exe()?)?;
+    // As in `_mm512_add_ps`, among the names of functions.
+    let is_instruction = |name: &&[u8]| {
+        name.starts_with(b"_mm") && name[3..6].iter().all(u8::is_ascii_digit) && name[6] == b'_'
+    };
+    let Some(at) = program.windows(20).position(|name| is_instruction(&name)) else { return Ok(()) };
+    let name: String =
+        program[at..].iter().take_while(|&&byte| byte != 0).map(|&byte| byte as char).collect();
+    Err(std::io::Error::other(format!(
+        "a vector instruction is a call: {name} is a function of this program"
+    )))
+}
+
 /// Answers names with seconds, until there are no more. The last case stays prepared.
 fn serve(cases: &[Case]) -> std::io::Result<()> {
     let mut out = std::io::stdout();
@@ -119,6 +135,7 @@ fn serve(cases: &[Case]) -> std::io::Result<()> {
 }
 
 fn main() -> std::io::Result<()> {
+    check_inlining()?;
     let mut cases = linear::cases();
     cases.extend(attention::cases());
     cases.extend(fused::cases());

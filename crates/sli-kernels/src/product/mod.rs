@@ -24,8 +24,8 @@ use crate::simd::Simd;
 pub enum Precision {
     /// Activations stay f32, weights are widened exactly.
     F32,
-    /// Both are rounded to bf16, to nearest with ties to even. Where the hardware has no products of bf16, weights that have
-    /// to be decoded for up to eight rows of activations are not: that would take longer than their products.
+    /// Both are rounded to bf16, to nearest with ties to even. Where the instruction set has no products of bf16, weights are
+    /// widened exactly for up to eight rows of activations: rounding them would take longer than their products.
     Bf16,
 }
 
